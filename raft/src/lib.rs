@@ -1,0 +1,1 @@
+//! The Raft consensus protocol as a sans-IO state machine.

@@ -1,0 +1,1 @@
+//! A tokio runtime for Synod replicas: Node and its builder.
