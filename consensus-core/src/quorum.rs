@@ -1,0 +1,355 @@
+//! Quorum systems: which sets of members may elect, and which may decide.
+
+use std::fmt;
+
+use crate::{LogIndex, NodeId};
+
+/// A set of members, in ascending order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NodeSet(Vec<NodeId>);
+
+impl NodeSet {
+    /// The empty set.
+    #[must_use]
+    pub fn new() -> NodeSet {
+        NodeSet::default()
+    }
+
+    /// Adds a member; false if it was there.
+    pub fn insert(&mut self, node: NodeId) -> bool {
+        match self.0.binary_search(&node) {
+            Ok(_) => false,
+            Err(at) => {
+                self.0.insert(at, node);
+                true
+            }
+        }
+    }
+
+    /// Removes a member; false if it was not there.
+    pub fn remove(&mut self, node: NodeId) -> bool {
+        match self.0.binary_search(&node) {
+            Ok(at) => {
+                self.0.remove(at);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// True if `node` is in the set.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.0.binary_search(&node).is_ok()
+    }
+
+    /// How many members the set has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True if it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The members in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.0.iter().copied()
+    }
+
+    fn count_in(&self, members: &NodeSet) -> usize {
+        self.iter().filter(|node| members.contains(*node)).count()
+    }
+}
+
+impl FromIterator<NodeId> for NodeSet {
+    fn from_iter<I: IntoIterator<Item = NodeId>>(nodes: I) -> NodeSet {
+        let mut nodes: Vec<NodeId> = nodes.into_iter().collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        NodeSet(nodes)
+    }
+}
+
+impl fmt::Display for NodeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (position, node) in self.iter().enumerate() {
+            let gap = if position == 0 { "" } else { " " };
+            write!(f, "{gap}{node}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// Which sets of members may elect a leader and which may decide an entry.
+///
+/// Safety needs one thing only: every election quorum meets every replication quorum (Howard, Malkhi,
+/// Spiegelman 2016, section 4). Protocols that also need two election quorums to meet (Raft: one vote
+/// per term) get it from [`QuorumSystem::Majority`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuorumSystem {
+    /// More than half, for both purposes.
+    Majority {
+        /// The voters.
+        members: NodeSet,
+    },
+    /// Any `election` members elect, any `replication` members decide.
+    Counted {
+        /// The voters.
+        members: NodeSet,
+        /// How many elect (q1).
+        election: usize,
+        /// How many decide (q2).
+        replication: usize,
+    },
+    /// Both systems must agree, while one takes over from the other.
+    Joint {
+        /// The system that is left.
+        old: Box<QuorumSystem>,
+        /// The system that is entered.
+        new: Box<QuorumSystem>,
+    },
+}
+
+/// Why a quorum system cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuorumError {
+    /// Nobody could decide anything.
+    #[error("a quorum system needs at least one member")]
+    NoMembers,
+    /// A quorum size outside `1..=members`.
+    #[error("a quorum of {size} cannot be drawn from {members} members")]
+    Size {
+        /// The size asked for.
+        size: usize,
+        /// How many members there are.
+        members: usize,
+    },
+    /// An election could miss a decision.
+    #[error("election quorum {election} and replication quorum {replication} do not meet")]
+    Disjoint {
+        /// An election quorum.
+        election: NodeSet,
+        /// A replication quorum disjoint from it.
+        replication: NodeSet,
+    },
+}
+
+impl QuorumSystem {
+    /// The majority system over `members`.
+    pub fn majority(members: impl IntoIterator<Item = NodeId>) -> QuorumSystem {
+        QuorumSystem::Majority { members: members.into_iter().collect() }
+    }
+
+    /// Checks that every election quorum meets every replication quorum.
+    ///
+    /// # Errors
+    /// [`QuorumError`]; a failure to intersect names two disjoint quorums.
+    pub fn validate(&self) -> Result<(), QuorumError> {
+        match self {
+            QuorumSystem::Majority { members } if members.is_empty() => Err(QuorumError::NoMembers),
+            QuorumSystem::Majority { .. } => Ok(()),
+            QuorumSystem::Counted { members, election, replication } => {
+                if members.is_empty() {
+                    return Err(QuorumError::NoMembers);
+                }
+                for size in [*election, *replication] {
+                    if size == 0 || size > members.len() {
+                        return Err(QuorumError::Size { size, members: members.len() });
+                    }
+                }
+                if election + replication <= members.len() {
+                    return Err(QuorumError::Disjoint {
+                        election: members.iter().take(*election).collect(),
+                        replication: members.iter().skip(*election).take(*replication).collect(),
+                    });
+                }
+                Ok(())
+            }
+            QuorumSystem::Joint { old, new } => {
+                old.validate()?;
+                new.validate()
+            }
+        }
+    }
+
+    /// True if `nodes` (members or not) hold an election quorum.
+    #[must_use]
+    pub fn is_election_quorum(&self, nodes: &NodeSet) -> bool {
+        match self {
+            QuorumSystem::Majority { members } => nodes.count_in(members) > members.len() / 2,
+            QuorumSystem::Counted { members, election, .. } => nodes.count_in(members) >= *election,
+            QuorumSystem::Joint { old, new } => {
+                old.is_election_quorum(nodes) && new.is_election_quorum(nodes)
+            }
+        }
+    }
+
+    /// True if `nodes` (members or not) hold a replication quorum.
+    #[must_use]
+    pub fn is_replication_quorum(&self, nodes: &NodeSet) -> bool {
+        match self {
+            QuorumSystem::Majority { members } => nodes.count_in(members) > members.len() / 2,
+            QuorumSystem::Counted { members, replication, .. } => nodes.count_in(members) >= *replication,
+            QuorumSystem::Joint { old, new } => {
+                old.is_replication_quorum(nodes) && new.is_replication_quorum(nodes)
+            }
+        }
+    }
+
+    /// The highest index that a whole replication quorum has reached, given how far each member is.
+    #[must_use]
+    pub fn reached_by_replication_quorum(&self, progress: &impl Fn(NodeId) -> LogIndex) -> LogIndex {
+        match self {
+            QuorumSystem::Majority { members } => nth_highest(members, members.len() / 2 + 1, progress),
+            QuorumSystem::Counted { members, replication, .. } => {
+                nth_highest(members, *replication, progress)
+            }
+            QuorumSystem::Joint { old, new } => {
+                old.reached_by_replication_quorum(progress).min(new.reached_by_replication_quorum(progress))
+            }
+        }
+    }
+
+    /// Everybody whose voice counts.
+    #[must_use]
+    pub fn members(&self) -> NodeSet {
+        match self {
+            QuorumSystem::Majority { members } | QuorumSystem::Counted { members, .. } => members.clone(),
+            QuorumSystem::Joint { old, new } => old.members().iter().chain(new.members().iter()).collect(),
+        }
+    }
+}
+
+/// The value that `rank` members have reached or passed. Up to eight members need no allocation.
+fn nth_highest(members: &NodeSet, rank: usize, progress: &impl Fn(NodeId) -> LogIndex) -> LogIndex {
+    if rank == 0 || rank > members.len() {
+        return LogIndex::ZERO;
+    }
+    let mut few = [LogIndex::ZERO; 8];
+    let mut many = Vec::new();
+    let values: &mut [LogIndex] = if members.len() <= few.len() {
+        &mut few[..members.len()]
+    } else {
+        many.resize(members.len(), LogIndex::ZERO);
+        &mut many
+    };
+    for (value, node) in values.iter_mut().zip(members.iter()) {
+        *value = progress(node);
+    }
+    values.sort_unstable();
+    values[values.len() - rank]
+}
+
+impl fmt::Display for QuorumSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QuorumSystem::Majority { members } => {
+                write!(f, "majority({} of {members})", members.len() / 2 + 1)
+            }
+            QuorumSystem::Counted { members, election, replication } => {
+                write!(f, "counted(elect {election}, replicate {replication} of {members})")
+            }
+            QuorumSystem::Joint { old, new } => write!(f, "joint({old} and {new})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(count: u64) -> NodeSet {
+        (1..=count).map(NodeId).collect()
+    }
+
+    fn subsets(members: &NodeSet) -> Vec<NodeSet> {
+        let all: Vec<NodeId> = members.iter().collect();
+        (0u32..1 << all.len())
+            .map(|mask| {
+                all.iter()
+                    .enumerate()
+                    .filter(|(bit, _)| mask & (1 << bit) != 0)
+                    .map(|(_, node)| *node)
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Brute force: no election quorum misses a replication quorum.
+    fn intersects(system: &QuorumSystem) -> bool {
+        let all = subsets(&system.members());
+        all.iter().filter(|a| system.is_election_quorum(a)).all(|a| {
+            all.iter()
+                .filter(|b| system.is_replication_quorum(b))
+                .all(|b| a.iter().any(|node| b.contains(node)))
+        })
+    }
+
+    #[test]
+    fn validation_agrees_with_brute_force_for_every_count_up_to_six() {
+        for count in 1..=6 {
+            assert!(intersects(&QuorumSystem::Majority { members: nodes(count) }));
+            for election in 0..=count as usize + 1 {
+                for replication in 0..=count as usize + 1 {
+                    let system = QuorumSystem::Counted { members: nodes(count), election, replication };
+                    let sound = (1..=count as usize).contains(&election)
+                        && (1..=count as usize).contains(&replication)
+                        && intersects(&system);
+                    assert_eq!(system.validate().is_ok(), sound, "{system}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_error_names_two_quorums_that_are_quorums_and_disjoint() {
+        let system = QuorumSystem::Counted { members: nodes(5), election: 2, replication: 3 };
+        let Err(QuorumError::Disjoint { election, replication }) = system.validate() else {
+            panic!("2 + 3 of 5 do not intersect");
+        };
+        assert!(system.is_election_quorum(&election) && system.is_replication_quorum(&replication));
+        assert!(election.iter().all(|node| !replication.contains(node)));
+    }
+
+    #[test]
+    fn a_joint_quorum_needs_both_systems() {
+        let joint = QuorumSystem::Joint {
+            old: Box::new(QuorumSystem::majority([1, 2, 3].map(NodeId))),
+            new: Box::new(QuorumSystem::majority([3, 4, 5].map(NodeId))),
+        };
+        assert!(joint.validate().is_ok() && intersects(&joint));
+        assert!(!joint.is_election_quorum(&[1, 2].map(NodeId).into_iter().collect()));
+        assert!(!joint.is_election_quorum(&[4, 5].map(NodeId).into_iter().collect()));
+        assert!(joint.is_election_quorum(&[1, 3, 4].map(NodeId).into_iter().collect()));
+        assert_eq!(joint.to_string(), "joint(majority(2 of {n1 n2 n3}) and majority(2 of {n3 n4 n5}))");
+    }
+
+    #[test]
+    fn the_index_reached_is_the_highest_that_some_replication_quorum_has() {
+        let systems = [
+            QuorumSystem::Majority { members: nodes(4) },
+            QuorumSystem::Counted { members: nodes(5), election: 4, replication: 2 },
+            QuorumSystem::Joint {
+                old: Box::new(QuorumSystem::majority([1, 2, 3].map(NodeId))),
+                new: Box::new(QuorumSystem::majority([2, 3, 4, 5].map(NodeId))),
+            },
+            QuorumSystem::Majority { members: nodes(9) },
+        ];
+        for system in systems {
+            for shape in 0u64..200 {
+                let at = |node: NodeId| LogIndex((shape * (node.0 * 7 + 3) + node.0 * node.0) % 11);
+                let reached = system.reached_by_replication_quorum(&at);
+                let holders =
+                    |index| system.members().iter().filter(|n| at(*n) >= index).collect::<NodeSet>();
+                assert!(system.is_replication_quorum(&holders(reached)), "{system}");
+                assert!(!system.is_replication_quorum(&holders(reached.next())), "{system}");
+            }
+        }
+    }
+}
