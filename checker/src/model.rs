@@ -19,6 +19,15 @@ pub trait Model {
 
     /// The object after `step`, or none if it cannot answer so in `state`.
     fn apply(&self, state: &Self::State, step: &Self::Step) -> Option<Self::State>;
+
+    /// True if `step` leaves every state as it is in which it is allowed: the search then never tries to put it off.
+    ///
+    /// It must hold for *every* state. A put of the value that happens to be there is no such step: later on, the same
+    /// put would change something. Saying false costs time, saying true wrongly costs correctness.
+    fn is_read_only(&self, step: &Self::Step) -> bool {
+        let _ = step;
+        false
+    }
 }
 
 /// One key of a key-value store: absent at first, a get returns the value put last.
@@ -38,6 +47,10 @@ impl Model for Register {
             Action::Put(value) => Some(Some(value)),
             Action::Get(value) => (value == *state).then_some(value),
         }
+    }
+
+    fn is_read_only(&self, step: &Action) -> bool {
+        matches!(step, Action::Get(_))
     }
 }
 
@@ -82,6 +95,10 @@ impl Model for CasRegister {
             }
         }
     }
+
+    fn is_read_only(&self, step: &CasStep) -> bool {
+        matches!(step, CasStep::Get(_) | CasStep::Cas { swapped: Some(false), .. })
+    }
 }
 
 /// A counter that starts at zero.
@@ -118,5 +135,9 @@ impl Model for Counter {
             }
             CounterStep::Read(sum) => (sum == *state).then_some(*state),
         }
+    }
+
+    fn is_read_only(&self, step: &CounterStep) -> bool {
+        matches!(step, CounterStep::Read(_))
     }
 }

@@ -8,8 +8,8 @@
 //! Three additions keep it exact:
 //!
 //! - An operation of unknown outcome has a call and no return, so nothing ever forces it.
-//! - A step that leaves the state as it is (a get) is never undone in favour of another: whatever follows could as well
-//!   follow after it.
+//! - A step that never changes any state (a get, [`Model::is_read_only`]) is taken as soon as it can be and not put off:
+//!   whatever comes before it in a linearization could as well come after it.
 //! - Operations are numbered by call, those of unknown outcome apart, so that a set is a long run of ones and a short
 //!   window: only the window is stored, and memory follows the concurrency rather than the length.
 
@@ -128,17 +128,16 @@ pub fn search<M: Model>(
             }
             *steps_left -= 1;
             let next = model.apply(&state, &intervals[position].step);
-            let unchanged = next.as_ref() == Some(&state);
             let optional = intervals[position].end.is_none();
-            // An open operation that changes nothing is as good as one that never happened.
-            if let Some(next) = next.filter(|_| !(optional && unchanged)) {
+            // An open operation that changes nothing here is as good as one that has not happened yet.
+            if let Some(next) = next.filter(|next| !optional || *next != state) {
                 done.insert(position);
                 if visited.insert(&done, &next) {
                     if visited.memory_bytes() > memory_bytes_max {
                         return Found::Unknown(Exhausted::Memory);
                     }
                     let before = std::mem::replace(&mut state, next);
-                    taken.push(Taken { event, before, unchanged });
+                    taken.push(Taken { event, before });
                     forced -= usize::from(!optional);
                     events.lift(event);
                     event = events.first();
@@ -167,7 +166,7 @@ pub fn search<M: Model>(
             done.remove(position);
             forced += usize::from(intervals[position].end.is_some());
             events.unlift(last.event);
-            if !last.unchanged {
+            if !model.is_read_only(&intervals[position].step) {
                 event = events.next(last.event);
                 break;
             }
@@ -180,7 +179,6 @@ pub fn search<M: Model>(
 struct Taken<S> {
     event: u32,
     before: S,
-    unchanged: bool,
 }
 
 /// Calls and returns in order of time, linked so that a pair can be taken out and put back in place.
