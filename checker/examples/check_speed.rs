@@ -11,8 +11,8 @@ use std::io::{self, BufReader, BufWriter};
 use std::time::Instant;
 
 use synod_checker::{
-    Action, Algorithm, CheckOptions, ClientId, End, History, HistoryWriter, KeyId, Names, Nanos, Operation, Overlap,
-    ReadOptions, Sequence, ValueId, Verdict, check, read_history,
+    Action, Algorithm, CheckOptions, ClientId, End, History, HistoryWriter, KeyId, Names, Nanos, Operation,
+    Overlap, ReadOptions, Sequence, ValueId, Verdict, check, read_history,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut options = CheckOptions::default();
         options.algorithm = algorithm;
         let report = timed(name, history.len(), || check(&history, &options));
-        assert_eq!(report.verdict, Verdict::Linearizable);
+        match report.verdict {
+            Verdict::Linearizable => {}
+            // The search has a hard time where many operations on one key are concurrent.
+            Verdict::Unknown { why, .. } => println!("    unknown: out of {why:?}"),
+            Verdict::NotLinearizable(violation) => panic!("{}", violation.explain(&Long)),
+        }
     }
 
     let written = |output: &mut dyn io::Write| -> io::Result<()> {

@@ -17,8 +17,12 @@ use crate::zones::{Zoned, Zones};
 /// beside the history: 4 bytes an operation, and some 60 bytes for each value of the largest key.
 pub fn check(history: &History, options: &CheckOptions) -> Report {
     let keys = history.by_key();
-    let mut checker =
-        Checker { operations: history.operations(), options, zones: Zones::default(), steps_left: options.budget.steps };
+    let mut checker = Checker {
+        operations: history.operations(),
+        options,
+        zones: Zones::default(),
+        steps_left: options.budget.steps,
+    };
     let mut report = Report { verdict: Verdict::Linearizable, operations: history.len(), keys: 0, steps: 0 };
     for positions in keys.groups() {
         report.keys += 1;
@@ -186,7 +190,7 @@ impl Checker<'_> {
                 Zoned::Linearizable => return Verdict::Linearizable,
                 Zoned::NotLinearizable(reason) => {
                     let operations = reason.operations();
-                    return Verdict::NotLinearizable(Box::new(Violation::new(reason, operations)));
+                    return Verdict::NotLinearizable(Box::new(Violation::new(*reason, operations)));
                 }
                 Zoned::NotUnique => {}
             }
@@ -203,7 +207,8 @@ impl Checker<'_> {
             Found::Unknown(why) => Verdict::Unknown { why, key },
             Found::Nothing(dead_end) => {
                 let blocked = operations[dead_end.blocked];
-                let around = dead_end.last.iter().map(|&position| operations[position]).chain([blocked]).collect();
+                let around =
+                    dead_end.last.iter().map(|&position| operations[position]).chain([blocked]).collect();
                 let reason = Reason::Stuck { blocked, linearized: dead_end.linearized };
                 Verdict::NotLinearizable(Box::new(Violation::new(reason, around)))
             }
@@ -247,15 +252,18 @@ impl<N: Names> fmt::Display for Explanation<'_, N> {
         let key = quoted(&self.names.key(self.violation.key));
         write!(f, "key {key}: ")?;
         self.headline(f)?;
-        for operation in &self.violation.operations {
-            write!(f, "\n  {}", self.line(operation))?;
+        for (position, operation) in self.violation.operations.iter().enumerate() {
+            write!(f, "\n  ({}) {}", position + 1, self.line(operation))?;
         }
         if let Reason::Contradiction { first_then_second, second_then_first, .. } = self.violation.reason {
             for [earlier, later] in [first_then_second, second_then_first] {
                 let (a, b) = (self.value(&earlier), self.value(&later));
                 let (ended, called) = (earlier.effect_end().unwrap_or_default().0, later.call().0);
-                let (x, y) = (self.act(&earlier), self.act(&later));
-                write!(f, "\n  {x} returned at {ended}, before {y} was called at {called}: {a} precedes {b}")?;
+                let (x, y) = (self.number(&earlier), self.number(&later));
+                write!(
+                    f,
+                    "\n  ({x}) returned at {ended} and ({y}) was called at {called}: {a} precedes {b}"
+                )?;
             }
         }
         Ok(())
@@ -285,6 +293,15 @@ impl<N: Names> Explanation<'_, N> {
                 write!(f, "no order exists; after {linearized} operations none allows {}", self.act(&blocked))
             }
         }
+    }
+
+    /// The number of an operation in the list above, from 1.
+    fn number(&self, operation: &Operation) -> usize {
+        self.violation
+            .operations
+            .iter()
+            .position(|listed| listed == operation)
+            .map_or(0, |position| position + 1)
     }
 
     fn line(&self, operation: &Operation) -> String {
@@ -319,12 +336,15 @@ impl<N: Names> Explanation<'_, N> {
     }
 }
 
-/// Long values are cut: their beginning is enough to find them.
+/// Long names are cut in the middle: the beginning and the end tell them apart.
 fn quoted(name: &str) -> String {
-    match name.char_indices().nth(NAME_CHARS_MAX) {
-        None => format!("{name:?}"),
-        Some((end, _)) => format!("{:?}... ({} bytes)", &name[..end], name.len()),
+    let chars: Vec<char> = name.chars().collect();
+    if chars.len() <= NAME_CHARS_MAX {
+        return format!("{name:?}");
     }
+    let side = |part: &[char]| part.iter().collect::<String>();
+    let (start, end) = (side(&chars[..NAME_CHARS_MAX / 2]), side(&chars[chars.len() - NAME_CHARS_MAX / 2..]));
+    format!("{:?}", format!("{start}...{end}"))
 }
 
 const NAME_CHARS_MAX: usize = 40;

@@ -49,7 +49,8 @@ pub enum FlipKind {
 /// ```
 pub fn flip_one_read(history: &mut History, seed: u64, fresh: ValueId) -> Option<Flip> {
     let operations = history.operations();
-    let gets: Vec<u32> = (0..operations.len()).filter(|&i| operations[i].is_ok_get()).map(|i| i as u32).collect();
+    let gets: Vec<u32> =
+        (0..operations.len()).filter(|&i| operations[i].is_ok_get()).map(|i| i as u32).collect();
     let start = spread(seed).checked_rem(gets.len() as u64)? as usize;
     let near = gets.iter().cycle().skip(start).take(gets.len().min(CANDIDATES_MAX));
     let stale = near.copied().find_map(|get| Some((get, stale_value(history, &operations[get as usize])?)));
@@ -71,7 +72,8 @@ fn stale_value(history: &History, get: &Operation) -> Option<ValueId> {
             _ => None,
         })
     };
-    let over = puts().filter(|(put, _)| put.effect_end() < Some(get.call())).max_by_key(|(put, _)| put.call())?;
+    let over =
+        puts().filter(|(put, _)| put.effect_end() < Some(get.call())).max_by_key(|(put, _)| put.call())?;
     puts().find(|(put, _)| put.effect_end() < Some(over.0.call())).map(|(_, value)| value)
 }
 

@@ -303,10 +303,16 @@ impl LineError {
 }
 
 /// Reads a line without its end into `buffer`; false at the end of the input.
-fn next_line(input: &mut impl BufRead, buffer: &mut Vec<u8>, bytes_max: usize, line: u64) -> Result<bool, ReadError> {
+fn next_line(
+    input: &mut impl BufRead,
+    buffer: &mut Vec<u8>,
+    bytes_max: usize,
+    line: u64,
+) -> Result<bool, ReadError> {
     buffer.clear();
     let bound = bytes_max as u64 + 2; // room for "\r\n"
-    let read = input.take(bound).read_until(b'\n', buffer).map_err(|source| ReadError::Io { line, source })?;
+    let read =
+        input.take(bound).read_until(b'\n', buffer).map_err(|source| ReadError::Io { line, source })?;
     if read == 0 {
         return Ok(false);
     }

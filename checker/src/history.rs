@@ -143,7 +143,14 @@ impl Operation {
     /// An operation `client` called at `call` as its number `seq`, and how it ended.
     ///
     /// A get that did not end well has returned nothing: a value given with it is dropped.
-    pub fn new(client: ClientId, seq: Sequence, key: KeyId, action: Action, call: Nanos, end: End) -> Operation {
+    pub fn new(
+        client: ClientId,
+        seq: Sequence,
+        key: KeyId,
+        action: Action,
+        call: Nanos,
+        end: End,
+    ) -> Operation {
         let (outcome, returned) = match end {
             End::Ok(at) => (Outcome::Ok, Some(at)),
             End::Failed(at) => (Outcome::Failed, Some(at)),
@@ -349,7 +356,11 @@ impl Partition {
     fn new(operations: &[Operation], group: impl Fn(&Operation) -> u64) -> Partition {
         let group_max = operations.iter().map(&group).max().unwrap_or(0);
         let dense = (2 * operations.len() + 1_024) as u64;
-        if group_max < dense { counted(operations, group, group_max as usize) } else { sorted(operations, group) }
+        if group_max < dense {
+            counted(operations, group, group_max as usize)
+        } else {
+            sorted(operations, group)
+        }
     }
 
     /// Every group that holds an operation.
@@ -386,8 +397,10 @@ fn sorted(operations: &[Operation], group: impl Fn(&Operation) -> u64) -> Partit
     let mut positions: Vec<u32> = (0..operations.len() as u32).collect();
     positions.sort_by_cached_key(|&position| group(&operations[position as usize]));
     let group_of = |position: u32| group(&operations[position as usize]);
-    let mut ends: Vec<u32> =
-        (1..positions.len()).filter(|&i| group_of(positions[i - 1]) != group_of(positions[i])).map(|i| i as u32).collect();
+    let mut ends: Vec<u32> = (1..positions.len())
+        .filter(|&i| group_of(positions[i - 1]) != group_of(positions[i]))
+        .map(|i| i as u32)
+        .collect();
     ends.push(positions.len() as u32);
     Partition { positions, ends }
 }

@@ -93,7 +93,8 @@ impl Strings {
         if let Some(number) = self.find(string) {
             return number;
         }
-        let number = u32::try_from(self.ends.len()).ok().filter(|&n| n < u32::MAX).expect("under 4 billion strings");
+        let number =
+            u32::try_from(self.ends.len()).ok().filter(|&n| n < u32::MAX).expect("under 4 billion strings");
         self.text.push_str(string);
         self.ends.push(self.text.len());
         let older = self.newest.insert(HASHER.hash_one(string), number + 1);

@@ -234,7 +234,10 @@ mod tests {
     fn unknown_commands_may_be_applied_once_or_never() {
         assert_eq!(exactly_once(ISSUED, [1]), Ok(Tally { ok: 1, failed: 0, unknown: 0 }));
         assert_eq!(exactly_once(ISSUED, [2, 1]), Ok(Tally { ok: 1, failed: 0, unknown: 1 }));
-        assert_eq!(exactly_once(ISSUED, [2, 1, 2]), Err(Discrepancy::Repeated { id: 2, first: 0, second: 2 }));
+        assert_eq!(
+            exactly_once(ISSUED, [2, 1, 2]),
+            Err(Discrepancy::Repeated { id: 2, first: 0, second: 2 })
+        );
     }
 
     #[test]

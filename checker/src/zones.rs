@@ -16,7 +16,7 @@ use crate::history::{Action, Nanos, Operation, Outcome, ValueId};
 /// What the test says of the operations of one key.
 pub(crate) enum Zoned {
     Linearizable,
-    NotLinearizable(Reason),
+    NotLinearizable(Box<Reason>),
     /// Two puts write one value, so zones say nothing.
     NotUnique,
 }
@@ -60,12 +60,12 @@ impl Zones {
         }
         for cluster in &mut self.clusters {
             if let Some(reason) = cluster.close(operations) {
-                return Zoned::NotLinearizable(reason);
+                return Zoned::NotLinearizable(Box::new(reason));
             }
         }
         let reason = absent_last.and_then(|get| self.seen_before(operations, get));
         match reason.or_else(|| self.contradiction(operations)) {
-            Some(reason) => Zoned::NotLinearizable(reason),
+            Some(reason) => Zoned::NotLinearizable(Box::new(reason)),
             None => Zoned::Linearizable,
         }
     }
@@ -82,9 +82,14 @@ impl Zones {
     /// A value that somebody had for sure before `get` found the key absent.
     fn seen_before(&self, operations: &[Operation], get: &Operation) -> Option<Reason> {
         let live = self.clusters.iter().filter(|cluster| cluster.live);
-        let seen = live.filter(|cluster| cluster.first_end < get.call()).min_by_key(|cluster| cluster.first_end)?;
+        let seen =
+            live.filter(|cluster| cluster.first_end < get.call()).min_by_key(|cluster| cluster.first_end)?;
         let operation = |position: u32| operations[position as usize];
-        Some(Reason::AbsentAfterPut { get: *get, put: operation(seen.put), seen: operation(seen.first_ended) })
+        Some(Reason::AbsentAfterPut {
+            get: *get,
+            put: operation(seen.put),
+            seen: operation(seen.first_ended),
+        })
     }
 
     /// Two clusters that would have to precede each other.
@@ -92,7 +97,8 @@ impl Zones {
         let clusters = &self.clusters;
         let cluster = |number: u32| &clusters[number as usize];
         self.forward.clear();
-        self.forward.extend((0..clusters.len() as u32).filter(|&n| cluster(n).live && cluster(n).is_forward()));
+        self.forward
+            .extend((0..clusters.len() as u32).filter(|&n| cluster(n).live && cluster(n).is_forward()));
         self.forward.sort_unstable_by_key(|&number| cluster(number).first_end);
 
         for pair in self.forward.windows(2) {
@@ -103,7 +109,8 @@ impl Zones {
         }
         // Forward zones are now known to be disjoint: only the last that starts before a backward zone can hold it.
         for backward in clusters.iter().filter(|cluster| cluster.live && !cluster.is_forward()) {
-            let after = self.forward.partition_point(|&number| cluster(number).first_end < backward.last_call);
+            let after =
+                self.forward.partition_point(|&number| cluster(number).first_end < backward.last_call);
             if let Some(&number) = after.checked_sub(1).and_then(|last| self.forward.get(last)) {
                 let forward = cluster(number);
                 if backward.first_end < forward.last_call {
@@ -155,8 +162,12 @@ impl Cluster {
         match (read, put) {
             (None, None) => unreachable!("a cluster is made for a put or a get"),
             (Some(get), None) => return Some(Reason::NeverWritten { get }),
-            (Some(get), Some(put)) if put.outcome() == Outcome::Failed => return Some(Reason::FailedPut { get, put }),
-            (Some(get), Some(put)) if self.first_end < put.call() => return Some(Reason::BeforePut { get, put }),
+            (Some(get), Some(put)) if put.outcome() == Outcome::Failed => {
+                return Some(Reason::FailedPut { get, put });
+            }
+            (Some(get), Some(put)) if self.first_end < put.call() => {
+                return Some(Reason::BeforePut { get, put });
+            }
             (_, Some(put)) => {
                 self.live |= put.outcome() == Outcome::Ok;
                 self.include(self.put, &put);
@@ -171,7 +182,10 @@ impl Cluster {
     }
 
     fn contradicts(&self, other: &Cluster, operations: &[Operation]) -> Reason {
-        assert!(self.first_end < other.last_call && other.first_end < self.last_call, "each precedes the other");
+        assert!(
+            self.first_end < other.last_call && other.first_end < self.last_call,
+            "each precedes the other"
+        );
         let operation = |position: u32| operations[position as usize];
         Reason::Contradiction {
             puts: [operation(self.put), operation(other.put)],

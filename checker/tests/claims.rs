@@ -6,8 +6,8 @@ use brute::{both, by_search, by_zones, get, history, operation, put};
 use synod_checker::model::{CasRegister, CasStep, Counter, CounterStep};
 use synod_checker::search::{Found, Interval, search};
 use synod_checker::{
-    Action, CheckOptions, ClientId, End, Exhausted, FlipKind, History, KeyId, Nanos, Numbered, Operation, Overlap,
-    Reason, Recorder, Sequence, ValueId, Verdict, check, flip_one_read,
+    Action, CheckOptions, ClientId, End, Exhausted, FlipKind, History, KeyId, Nanos, Numbered, Operation,
+    Overlap, Reason, Recorder, Sequence, ValueId, Verdict, check, flip_one_read,
 };
 
 fn reason(operations: &[Operation]) -> Reason {
@@ -36,7 +36,8 @@ fn a_stale_read_is_refused() {
 #[test]
 fn a_lost_update_is_refused() {
     // Value 2 was written after 1 was there, and nobody wrote 1 again.
-    let operations = [put(0, 1, 0, 1), get(1, Some(1), 2, 3), put(0, 2, 4, 5), get(1, Some(1), 6, 7)].map(renumbered);
+    let operations =
+        [put(0, 1, 0, 1), get(1, Some(1), 2, 3), put(0, 2, 4, 5), get(1, Some(1), 6, 7)].map(renumbered);
     assert!(matches!(reason(&operations), Reason::Contradiction { .. }));
     // Or as if nobody had ever written.
     let operations = [put(0, 1, 0, 1), get(1, None, 2, 3)];
@@ -59,8 +60,13 @@ fn a_value_from_nowhere_or_from_the_future_is_refused() {
 #[test]
 fn reads_on_two_sides_of_a_split_brain_are_refused() {
     // Two leaders each acknowledge a put and serve their own reads.
-    let operations =
-        [put(0, 1, 0, 9), put(1, 2, 0, 9), get(2, Some(1), 10, 11), get(3, Some(2), 12, 13), get(4, Some(1), 14, 15)];
+    let operations = [
+        put(0, 1, 0, 9),
+        put(1, 2, 0, 9),
+        get(2, Some(1), 10, 11),
+        get(3, Some(2), 12, 13),
+        get(4, Some(1), 14, 15),
+    ];
     assert!(matches!(reason(&operations), Reason::Contradiction { .. }));
     assert!(both(&operations[..4]) || both(&operations[..3]));
 }
@@ -92,7 +98,8 @@ fn intervals_that_touch_are_concurrent() {
 fn an_unknown_put_may_take_effect_late_or_never() {
     let lost = [unknown_put(0, 1, 0), put(1, 2, 10, 11), get(2, Some(2), 12, 13)];
     assert!(both(&lost));
-    let late = [unknown_put(0, 1, 0), put(1, 2, 10, 11), get(2, Some(2), 12, 13), get(3, Some(1), 1_000, 1_001)];
+    let late =
+        [unknown_put(0, 1, 0), put(1, 2, 10, 11), get(2, Some(2), 12, 13), get(3, Some(1), 1_000, 1_001)];
     assert!(both(&late));
 }
 
@@ -118,16 +125,26 @@ fn an_unknown_get_says_nothing() {
 #[test]
 fn the_first_key_that_is_wrong_is_named_and_explained() {
     let on = |key: u32, client: u32, action, call: u64| {
-        Operation::new(ClientId(client), Sequence(0), KeyId(key), action, Nanos(call), End::Ok(Nanos(call + 1)))
+        Operation::new(
+            ClientId(client),
+            Sequence(0),
+            KeyId(key),
+            action,
+            Nanos(call),
+            End::Ok(Nanos(call + 1)),
+        )
     };
-    let operations =
-        [on(3, 0, Action::Put(ValueId(1)), 0), on(3, 1, Action::Get(Some(ValueId(1))), 2), on(7, 2, Action::Get(Some(ValueId(1))), 4)];
+    let operations = [
+        on(3, 0, Action::Put(ValueId(1)), 0),
+        on(3, 1, Action::Get(Some(ValueId(1))), 2),
+        on(7, 2, Action::Get(Some(ValueId(1))), 4),
+    ];
     let report = by_zones(&history(&operations));
     let Verdict::NotLinearizable(violation) = report.verdict else { panic!() };
     assert_eq!(violation.key, KeyId(7));
     assert_eq!(
         violation.explain(&Numbered).to_string(),
-        "key \"k7\": a get returned \"v1\", which nobody wrote to this key\n  [4, 5] client 2 seq 0: get -> \"v1\" ok"
+        "key \"k7\": a get returned \"v1\", which nobody wrote to this key\n  (1) [4, 5] client 2 seq 0: get -> \"v1\" ok"
     );
 }
 
@@ -136,7 +153,14 @@ fn a_doubt_about_one_key_does_not_hide_a_fault_of_another() {
     // Key 0 repeats a value, and its search runs out; key 1 has a phantom.
     let mut operations: Vec<Operation> = (0..20).map(|i| put(i, 1, 0, 100)).collect();
     operations.push(get(20, Some(2), 200, 201));
-    let phantom = Operation::new(ClientId(99), Sequence(0), KeyId(1), Action::Get(Some(ValueId(5))), Nanos(0), End::Ok(Nanos(1)));
+    let phantom = Operation::new(
+        ClientId(99),
+        Sequence(0),
+        KeyId(1),
+        Action::Get(Some(ValueId(5))),
+        Nanos(0),
+        End::Ok(Nanos(1)),
+    );
     let mut options = CheckOptions::default();
     options.budget.memory_bytes = 100;
     let doubt = check(&history(&operations), &options).verdict;
@@ -233,7 +257,14 @@ fn a_counter_whose_unknown_increment_counted_is_accepted_and_twice_is_refused() 
 #[test]
 fn overlapping_operations_of_one_client_are_checked_if_allowed() {
     let both_open = [put(0, 1, 0, 10), get(1, Some(1), 5, 15)].map(|o| {
-        Operation::new(ClientId(0), Sequence(o.call().0), o.key(), o.action(), o.call(), End::Ok(o.returned().unwrap()))
+        Operation::new(
+            ClientId(0),
+            Sequence(o.call().0),
+            o.key(),
+            o.action(),
+            o.call(),
+            End::Ok(o.returned().unwrap()),
+        )
     });
     let history = History::new(both_open.to_vec(), Overlap::Allow).unwrap();
     assert_eq!(by_zones(&history).verdict, Verdict::Linearizable);
@@ -241,5 +272,12 @@ fn overlapping_operations_of_one_client_are_checked_if_allowed() {
 
 /// The same operation with its call as its sequence number, for clients that act more than once.
 fn renumbered(o: Operation) -> Operation {
-    Operation::new(o.client(), Sequence(o.call().0), o.key(), o.action(), o.call(), End::Ok(o.returned().unwrap()))
+    Operation::new(
+        o.client(),
+        Sequence(o.call().0),
+        o.key(),
+        o.action(),
+        o.call(),
+        End::Ok(o.returned().unwrap()),
+    )
 }

@@ -49,11 +49,11 @@ fn a_stale_read_exits_1_and_is_explained() {
         explanation,
         [
             r#"key "x": "a" would have to be written before "b", and "b" before "a""#,
-            r#"  [10, 20] client 1 seq 0: put "a" ok"#,
-            r#"  [30, 40] client 1 seq 1: put "b" ok"#,
-            r#"  [50, 60] client 2 seq 0: get -> "a" ok"#,
-            r#"  put "a" returned at 20, before put "b" was called at 30: "a" precedes "b""#,
-            r#"  put "b" returned at 40, before get -> "a" was called at 50: "b" precedes "a""#,
+            r#"  (1) [10, 20] client 1 seq 0: put "a" ok"#,
+            r#"  (2) [30, 40] client 1 seq 1: put "b" ok"#,
+            r#"  (3) [50, 60] client 2 seq 0: get -> "a" ok"#,
+            r#"  (1) returned at 20 and (2) was called at 30: "a" precedes "b""#,
+            r#"  (2) returned at 40 and (3) was called at 50: "b" precedes "a""#,
         ]
     );
 }

@@ -47,13 +47,18 @@ fn unknown_words_are_quoted() {
 
 #[test]
 fn what_is_no_json_of_the_right_types_is_refused_with_its_column() {
-    for (from, to) in [("{", "["), ("30", "-30"), ("30", "3.5"), (r#""b""#, "7"), ("}", ""), ("}", "}}"), ("30", "1e99")] {
+    for (from, to) in
+        [("{", "["), ("30", "-30"), ("30", "3.5"), (r#""b""#, "7"), ("}", ""), ("}", "}}"), ("30", "1e99")]
+    {
         let LineError::Json { message, column } = second(from, to) else { panic!("{from} {to}") };
         assert!(!message.contains("line"), "{message}");
         assert!(column > 0 || from == "{");
     }
     let twice = second(r#""seq":1"#, r#""seq":1,"seq":1"#);
-    assert!(matches!(&twice, LineError::Json { message, .. } if message.contains("duplicate field")), "{twice}");
+    assert!(
+        matches!(&twice, LineError::Json { message, .. } if message.contains("duplicate field")),
+        "{twice}"
+    );
     assert_eq!(error("\n"), (1, LineError::Empty));
     let bytes = [LINE.as_bytes(), b"\n\xff\n"].concat();
     let refused = read_history(&bytes[..], &ReadOptions::default()).unwrap_err();
@@ -64,7 +69,10 @@ fn what_is_no_json_of_the_right_types_is_refused_with_its_column() {
 fn impossible_times_are_refused() {
     assert_eq!(second("40", "29"), LineError::ReturnBeforeCall);
     assert_eq!(second("30", "19"), LineError::ClientOverlap { earlier_line: 1 });
-    let text = format!("{LINE}\n{}\n", LINE.replace(r#":0,"#, ":1,").replace(r#""a""#, r#""b""#).replace("10", "15"));
+    let text = format!(
+        "{LINE}\n{}\n",
+        LINE.replace(r#":0,"#, ":1,").replace(r#""a""#, r#""b""#).replace("10", "15")
+    );
     let mut options = ReadOptions::default();
     options.overlap = Overlap::Allow;
     assert_eq!(read_history(text.as_bytes(), &options).unwrap().history.len(), 2);

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use synod_checker::model::{CasRegister, CasStep, Counter, CounterStep};
 use synod_checker::search::Interval;
 use synod_checker::{
-    Action, ClientId, End, HistoryWriter, Interner, KeyId, Nanos, Operation, ReadOptions, Sequence, ValueId, Verdict,
-    read_history,
+    Action, ClientId, End, HistoryWriter, Interner, KeyId, Nanos, Operation, ReadOptions, Sequence, ValueId,
+    Verdict, read_history,
 };
 
 /// What one client does next, in a real execution over real registers.
@@ -59,7 +59,10 @@ fn execute(deeds: &[Deed]) -> Vec<Operation> {
             Action::Get(value) => *value = registers[key.0 as usize],
         }
     }
-    operations.into_iter().map(|(client, seq, key, action, call, end)| Operation::new(client, seq, key, action, call, end)).collect()
+    operations
+        .into_iter()
+        .map(|(client, seq, key, action, call, end)| Operation::new(client, seq, key, action, call, end))
+        .collect()
 }
 
 /// Another value for one get.
@@ -72,7 +75,8 @@ fn mutate(operations: &mut [Operation], which: prop::sample::Index, value: prop:
     let o = operations[*which.get(&gets)];
     let value = ValueId(value.index(operations.len()) as u64);
     let end = o.effect_end().map_or(End::Unknown(None), End::Ok);
-    operations[*which.get(&gets)] = Operation::new(o.client(), o.seq(), o.key(), Action::Get(Some(value)), o.call(), end);
+    operations[*which.get(&gets)] =
+        Operation::new(o.client(), o.seq(), o.key(), Action::Get(Some(value)), o.call(), end);
 }
 
 proptest! {

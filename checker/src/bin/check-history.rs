@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use serde::Serialize;
 use synod_checker::{
-    Algorithm, Budget, CheckOptions, Exhausted, FlipKind, NamedHistory, Names, Overlap, ReadOptions, Report, Tally,
-    Verdict, check, flip_one_read, read_history,
+    Algorithm, Budget, CheckOptions, Exhausted, FlipKind, NamedHistory, Names, Overlap, ReadOptions, Report,
+    Tally, Verdict, check, flip_one_read, read_history,
 };
 
 /// Check a recorded client history for linearizability.
@@ -76,7 +76,11 @@ fn main() -> ExitCode {
         Ok(named) => named,
         Err(problem) => return bad(&problem),
     };
-    let run = Run { read_time: started.elapsed(), tally: named.history.tally(), check_options: check_options(&options) };
+    let run = Run {
+        read_time: started.elapsed(),
+        tally: named.history.tally(),
+        check_options: check_options(&options),
+    };
     if options.self_test { run.self_test(named, &options) } else { run.verdict(&named, &options) }
 }
 
@@ -97,7 +101,8 @@ fn read(options: &Options) -> Result<NamedHistory, String> {
         read_history(BufReader::with_capacity(1 << 20, file), &read_options)
     };
     history.map_err(|error| {
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        let source =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         format!("{name}: {error}{source}")
     })
 }
@@ -147,11 +152,19 @@ impl Run {
         let report = check(&named.history, &self.check_options);
         let (word, detail, code) = outcome(&report, &named.names);
         if code != LINEARIZABLE {
-            return self.tested(options, &format!("failed: the history itself is {}", word.replace('_', " ")), detail, code);
+            return self.tested(
+                options,
+                &format!("failed: the history itself is {}", word.replace('_', " ")),
+                detail,
+                code,
+            );
         }
         let fresh = named.names.fresh_value_id();
         let Some(flip) = flip_one_read(&mut named.history, options.seed, fresh) else {
-            return bad(&format!("{}: no successful get whose value could be replaced", options.file.display()));
+            return bad(&format!(
+                "{}: no successful get whose value could be replaced",
+                options.file.display()
+            ));
         };
         let kind = match flip.kind {
             FlipKind::Stale => "a stale value",
@@ -165,18 +178,30 @@ impl Run {
         let report = check(&named.history, &self.check_options);
         let (_, detail, code) = outcome(&report, &named.names);
         match code {
-            NOT_LINEARIZABLE => {
-                self.tested(options, &format!("passed: linearizable, and not so with {flipped}"), detail, LINEARIZABLE)
-            }
+            NOT_LINEARIZABLE => self.tested(
+                options,
+                &format!("passed: linearizable, and not so with {flipped}"),
+                detail,
+                LINEARIZABLE,
+            ),
             UNKNOWN => self.tested(options, &format!("failed: unknown with {flipped}"), detail, UNKNOWN),
-            _ => self.tested(options, &format!("failed: still linearizable with {flipped}"), None, NOT_LINEARIZABLE),
+            _ => self.tested(
+                options,
+                &format!("failed: still linearizable with {flipped}"),
+                None,
+                NOT_LINEARIZABLE,
+            ),
         }
     }
 
     fn tested(&self, options: &Options, message: &str, detail: Option<String>, code: u8) -> ExitCode {
         if options.json {
             let passed = code == LINEARIZABLE;
-            say_json(&SelfTestJson { self_test: if passed { "passed" } else { "failed" }, message, explanation: detail });
+            say_json(&SelfTestJson {
+                self_test: if passed { "passed" } else { "failed" },
+                message,
+                explanation: detail,
+            });
         } else {
             let detail = detail.map(|detail| format!("\n{detail}")).unwrap_or_default();
             say(&format!("self-test {message}{detail}"));
@@ -184,7 +209,13 @@ impl Run {
         ExitCode::from(code)
     }
 
-    fn json<'a>(&self, report: &Report, verdict: &'a str, detail: Option<String>, check_time: Duration) -> Json<'a> {
+    fn json<'a>(
+        &self,
+        report: &Report,
+        verdict: &'a str,
+        detail: Option<String>,
+        check_time: Duration,
+    ) -> Json<'a> {
         Json {
             verdict,
             operations: report.operations,

@@ -5,8 +5,8 @@
 use synod_checker::model::{Model, Register};
 use synod_checker::search::{Interval, search};
 use synod_checker::{
-    Action, Algorithm, CheckOptions, ClientId, End, History, KeyId, Nanos, Operation, Outcome, Overlap, Report,
-    Sequence, ValueId, Verdict, check,
+    Action, Algorithm, CheckOptions, ClientId, End, History, KeyId, Nanos, Operation, Outcome, Overlap,
+    Report, Sequence, ValueId, Verdict, check,
 };
 
 /// True if some order of all closed intervals and some of the open ones is allowed by model and real time.
