@@ -105,10 +105,12 @@ impl SparseLog {
         }
     }
 
-    /// Removes whole segments at or below `through`: cheaper than [`SparseLog::compact_to`], and may
-    /// keep a few entries more.
-    pub fn evict_to(&mut self, through: LogIndex) {
-        while self.segments.front().is_some_and(|first| first.last_index() <= through) {
+    /// Removes whole segments at or below `through`, lowest first, while more than `weight_max` bytes are
+    /// held. Cheaper than [`SparseLog::compact_to`]; for caches.
+    pub fn evict_to(&mut self, through: LogIndex, weight_max: usize) {
+        while self.weight > weight_max
+            && self.segments.front().is_some_and(|first| first.last_index() <= through)
+        {
             let first = self.segments.pop_front().expect("just seen");
             self.weight -= first.weight();
         }

@@ -1,1 +1,68 @@
-//! A sans-IO replica: binds a consensus protocol to storage effects, client sessions and a state machine.
+//! A sans-IO replica: one protocol, its log, its clients and its state machine, bound together.
+//!
+//! # What it promises
+//!
+//! This crate performs no I/O, reads no clock and knows no protocol. [`Replica`] is generic over
+//! [`synod_core::Protocol`] and decides nothing about order; it makes sure that
+//!
+//! - *nothing is revealed before it is durable*: messages that name a write wait for it ([`Host`]);
+//! - *a command is applied once*, however often it was proposed, forwarded, retried or decided;
+//! - *a proposal is never silently lost*: a reply, a typed refusal that hands the command back, or
+//!   "outcome unknown";
+//! - *a restarted node is a new life*: envelopes from and to older lives are dropped.
+//!
+//! The same code runs under the tokio shell of `synod-runtime` and in the deterministic simulator.
+//!
+//! # The loop a shell writes
+//!
+//! Feed it inputs as they come ([`Replica::receive`], [`Replica::persisted`], [`Replica::loaded`],
+//! [`Replica::call`], [`Replica::tick`]), any number of them, then [`Replica::flush`] once, and carry out
+//! the [`Actions`]: hand the writes to the storage, send the envelopes, start the loads. Flush again while
+//! [`Replica::has_work`]; tick at [`Replica::next_deadline`].
+//!
+//! # Files, in reading order
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `call.rs` | what a shell asks and is told |
+//! | `replica.rs` | the way of a command: propose, decide, apply, reply |
+//! | `host.rs` | persistence rules, held messages, loads and envelopes for *any* machine |
+//! | `tail.rs` | the write-through tail: a load observes every write in flight |
+//! | `sessions.rs` | the replicated session table: exactly once |
+//! | `clients.rs` | this replica's own sessions: numbers, windows, retries, deadlines |
+//! | `reads.rs` | reads on their way |
+//!
+//! # Sessions
+//!
+//! A session is opened by an entry; that entry's index is the client id. A command carries (client,
+//! sequence, first incomplete). When it is applied:
+//!
+//! | the entry | what happens |
+//! |---|---|
+//! | below the session's first incomplete | nothing |
+//! | applied before | the stored reply again |
+//! | of a session that is gone | not applied; `SessionExpired`, outcome unknown |
+//! | beyond the window | not applied, nothing changes, may be decided again |
+//! | early in an ordered session | not applied, nothing changes, may be decided again |
+//! | otherwise | applied; the reply is stored until the client has settled it |
+//!
+//! # What is not in it
+//!
+//! Protocol decisions (they are the protocol's), tasks, sockets, files and clocks (`synod-runtime`).
+
+mod call;
+mod replica;
+
+mod host;
+mod tail;
+
+mod clients;
+mod reads;
+mod sessions;
+
+pub use call::{
+    Actions, ClientCall, Consistency, Order, ProposeError, QueryError, ReplicaError, ReplicaEvent,
+    SessionKey, Token,
+};
+pub use host::{Host, HostCounters, Probe};
+pub use replica::{Counters, Replica, ReplicaConfig, ReplicaStatus};

@@ -1,0 +1,234 @@
+//! What a shell asks of a replica, and what it is told.
+
+use bytes::Bytes;
+use synod_core::{ClientId, Envelope, Instant, Load, NodeId, Sequence, StateMachineError, Write};
+
+/// The shell's name for one call; comes back with the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// The shell's name for a client session of this replica. [`SessionKey::OWN`] is the replica's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey(pub u64);
+
+impl SessionKey {
+    /// The unordered session that the replica opens by itself with its first proposal, and opens again
+    /// when it has expired.
+    pub const OWN: SessionKey = SessionKey(0);
+}
+
+/// Whether the commands of a session are applied in the order in which they were proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// In any order, each once.
+    Unordered,
+    /// Command `n` only after `n - 1`, whatever leaders come and go in between.
+    Ordered,
+}
+
+/// What a read may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// Every command acknowledged before the read began.
+    Linearizable,
+    /// What this replica has applied: may be stale by any amount.
+    Local,
+}
+
+/// What a shell asks.
+#[derive(Clone, Debug)]
+pub enum ClientCall {
+    /// Replicate a command. Answered by [`ReplicaEvent::Proposed`].
+    Propose {
+        /// The session it belongs to.
+        session: SessionKey,
+        /// Names the answer.
+        token: Token,
+        /// The command.
+        payload: Bytes,
+        /// When the caller stops waiting.
+        deadline: Instant,
+    },
+    /// Ask the state machine. Answered by [`ReplicaEvent::Read`].
+    Read {
+        /// Names the answer.
+        token: Token,
+        /// The question.
+        query: Bytes,
+        /// What the answer may show.
+        consistency: Consistency,
+        /// When the caller stops waiting.
+        deadline: Instant,
+    },
+    /// Open a session under a key of the shell's choice, not [`SessionKey::OWN`] and never used before.
+    /// Answered by [`ReplicaEvent::SessionOpened`].
+    OpenSession {
+        /// Names the session from now on.
+        session: SessionKey,
+        /// Names the answer.
+        token: Token,
+        /// Whether order matters.
+        order: Order,
+        /// When the caller stops waiting.
+        deadline: Instant,
+    },
+    /// Take over a session that was opened elsewhere, under a key of the shell's choice: a client whose
+    /// node died goes on through this one, and proposes its unanswered command again under the same
+    /// number. Every command below `next` is settled, the next proposal is number `next`. Not answered.
+    AttachSession {
+        /// Names the session from now on.
+        session: SessionKey,
+        /// The session's replicated id.
+        client: ClientId,
+        /// What it was opened with.
+        order: Order,
+        /// The number of the next proposal.
+        next: Sequence,
+    },
+    /// End a session: its open proposals are answered [`ProposeError::SessionExpired`]. Not answered.
+    CloseSession {
+        /// Which.
+        session: SessionKey,
+    },
+    /// Refuse new calls from now on. Not answered; calls already taken go on.
+    Stop,
+}
+
+/// What a shell is told.
+#[derive(Debug)]
+pub enum ReplicaEvent {
+    /// A proposal ended.
+    Proposed {
+        /// Which.
+        token: Token,
+        /// The state machine's reply, or why there is none.
+        result: Result<Bytes, ProposeError>,
+    },
+    /// A read ended.
+    Read {
+        /// Which.
+        token: Token,
+        /// The state machine's answer, or why there is none.
+        result: Result<Bytes, QueryError>,
+    },
+    /// A session was opened, or was not.
+    SessionOpened {
+        /// Which call.
+        token: Token,
+        /// The session's replicated id, or why there is none.
+        result: Result<ClientId, ProposeError>,
+    },
+    /// Role, leader or reign changed: see [`crate::Replica::status`].
+    StatusChanged,
+    /// The replica cannot go on: the shell stops the node.
+    Fatal(ReplicaError),
+}
+
+/// Why a proposal has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// Surely without effect: the queue is full. The command is handed back.
+    #[error("the proposal queue is full")]
+    Full {
+        /// The command.
+        payload: Bytes,
+    },
+    /// Surely without effect: the command is too large. It is handed back.
+    #[error("the command is too large")]
+    TooLarge {
+        /// The command.
+        payload: Bytes,
+    },
+    /// Surely without effect: no leader was found before the deadline. The command is handed back.
+    #[error("no leader was found in time")]
+    TimedOut {
+        /// The command.
+        payload: Bytes,
+    },
+    /// Surely without effect: the node is stopping. The command is handed back.
+    #[error("the node is stopping")]
+    Stopping {
+        /// The command.
+        payload: Bytes,
+    },
+    /// Surely without effect: the session is not known here. The command is handed back.
+    #[error("no such session")]
+    NoSession {
+        /// The command.
+        payload: Bytes,
+    },
+    /// Proposed, and not known to be applied by the deadline: it may be applied, now or later, or never.
+    #[error("the outcome is unknown")]
+    Unknown,
+    /// The session ended before the outcome was seen: applied once or never.
+    #[error("the session expired; the outcome is unknown")]
+    SessionExpired,
+}
+
+/// Why a read has no answer. A read never has an effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// Too many reads wait.
+    #[error("the read queue is full")]
+    Full,
+    /// No leader confirmed the read before the deadline.
+    #[error("no leader confirmed the read in time")]
+    TimedOut,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The state machine refused the question.
+    #[error("{message}")]
+    StateMachine {
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Why a replica cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicaError {
+    /// The state machine failed.
+    #[error("the state machine failed")]
+    StateMachine(#[from] StateMachineError),
+    /// The state machine did not answer every command.
+    #[error("the state machine gave {replies} replies to {commands} commands")]
+    Replies {
+        /// How many commands it was given.
+        commands: usize,
+        /// How many replies it gave.
+        replies: usize,
+    },
+    /// A decided entry is no longer in the log and cannot be applied.
+    #[error("a decided entry was compacted before it was applied")]
+    Compacted,
+}
+
+/// What a flush asks of the shell, in this order: hand the writes to the storage, send the envelopes,
+/// start the loads. The shell need not wait for one before the next.
+#[derive(Debug)]
+pub struct Actions<M> {
+    /// Units to be made durable, in order. The shell reports progress by the id of the last durable one.
+    pub writes: Vec<Write>,
+    /// Envelopes that may leave now.
+    pub envelopes: Vec<(NodeId, Envelope<M>)>,
+    /// Ranges of the log to be read; answered by id.
+    pub loads: Vec<Load>,
+}
+
+impl<M> Default for Actions<M> {
+    fn default() -> Self {
+        Actions { writes: Vec::new(), envelopes: Vec::new(), loads: Vec::new() }
+    }
+}
+
+impl<M> Actions<M> {
+    /// True if nothing is asked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.envelopes.is_empty() && self.loads.is_empty()
+    }
+}

@@ -1,0 +1,575 @@
+//! The sessions that this replica's own clients use: numbering, windows, retries and deadlines.
+//!
+//! Nothing here is replicated. A proposal keeps its number until its outcome is seen, so it may be
+//! proposed again and again, here or through another replica, and is applied once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use synod_core::{ClientId, Command, Instant, Kind, RequestId, Sequence, Wire};
+
+use crate::sessions::SessionOp;
+use crate::{Order, ProposeError, ReplicaEvent, SessionKey, Token};
+
+pub(crate) struct Clients {
+    sessions: BTreeMap<SessionKey, LocalSession>,
+    by_client: BTreeMap<ClientId, SessionKey>,
+    by_nonce: BTreeMap<u64, SessionKey>,
+    /// Sessions that may have something to propose.
+    ready: VecDeque<SessionKey>,
+    window: usize,
+    entries: usize,
+    bytes: usize,
+    retry_after: Duration,
+    next_retry: Option<Instant>,
+    next_expiry: Option<Instant>,
+}
+
+struct LocalSession {
+    order: Order,
+    stage: Stage,
+    /// The number of the front of `slots`: everything below is settled.
+    base: Sequence,
+    slots: VecDeque<Slot>,
+    /// No slot before this offset wants to be proposed.
+    pending_from: usize,
+    /// Not numbered yet: the session is not open, or its window is full.
+    waiting: VecDeque<Proposal>,
+    in_ready: bool,
+}
+
+enum Stage {
+    /// Asked for, under this nonce.
+    Opening {
+        nonce: u64,
+        asker: Option<(Token, Instant)>,
+        proposed_at: Option<Instant>,
+        pending: bool,
+    },
+    Open(ClientId),
+}
+
+struct Proposal {
+    token: Token,
+    payload: Bytes,
+    deadline: Instant,
+}
+
+struct Slot {
+    /// `None` once the outcome was told.
+    proposal: Option<Proposal>,
+    /// When it was last proposed, if it ever was.
+    proposed_at: Option<Instant>,
+    pending: bool,
+}
+
+/// How much of a batch is still free.
+pub(crate) struct Room {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Clients {
+    pub(crate) fn new(window: u32, retry_after: Duration) -> Clients {
+        Clients {
+            sessions: BTreeMap::new(),
+            by_client: BTreeMap::new(),
+            by_nonce: BTreeMap::new(),
+            ready: VecDeque::new(),
+            window: window as usize,
+            entries: 0,
+            bytes: 0,
+            retry_after,
+            next_retry: None,
+            next_expiry: None,
+        }
+    }
+
+    /// Open proposals.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Payload bytes of open proposals.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_known(&self, key: SessionKey) -> bool {
+        self.sessions.contains_key(&key)
+    }
+
+    /// Begins to open a session; `asker` is told when it is open.
+    pub(crate) fn open(
+        &mut self,
+        key: SessionKey,
+        nonce: u64,
+        order: Order,
+        asker: Option<(Token, Instant)>,
+    ) {
+        if let Some((_, deadline)) = asker {
+            self.expire_at(deadline);
+        }
+        let stage = Stage::Opening { nonce, asker, proposed_at: None, pending: true };
+        self.by_nonce.insert(nonce, key);
+        self.sessions.insert(key, LocalSession::new(order, stage, Sequence(1)));
+        self.mark_ready(key);
+    }
+
+    /// Takes over a session opened elsewhere.
+    pub(crate) fn attach(&mut self, key: SessionKey, client: ClientId, order: Order, next: Sequence) {
+        self.by_client.insert(client, key);
+        self.sessions.insert(key, LocalSession::new(order, Stage::Open(client), next));
+    }
+
+    /// Forgets a session: open proposals end with an unknown outcome. Returns its replicated id, if open.
+    pub(crate) fn close(&mut self, key: SessionKey, events: &mut Vec<ReplicaEvent>) -> Option<ClientId> {
+        let session = self.sessions.remove(&key)?;
+        let client = match session.stage {
+            Stage::Open(client) => {
+                self.by_client.remove(&client);
+                Some(client)
+            }
+            Stage::Opening { nonce, asker, .. } => {
+                self.by_nonce.remove(&nonce);
+                if let Some((token, _)) = asker {
+                    events.push(ReplicaEvent::SessionOpened {
+                        token,
+                        result: Err(ProposeError::SessionExpired),
+                    });
+                }
+                None
+            }
+        };
+        for slot in session.slots {
+            if let Some(proposal) = slot.proposal {
+                let proposed = slot.proposed_at.is_some();
+                self.tell(
+                    proposal,
+                    |payload| {
+                        if proposed {
+                            ProposeError::SessionExpired
+                        } else {
+                            ProposeError::NoSession { payload }
+                        }
+                    },
+                    events,
+                );
+            }
+        }
+        for proposal in session.waiting {
+            self.tell(proposal, |payload| ProposeError::NoSession { payload }, events);
+        }
+        client
+    }
+
+    /// Takes a proposal into its session, which must be known.
+    pub(crate) fn enqueue(&mut self, key: SessionKey, token: Token, payload: Bytes, deadline: Instant) {
+        self.entries += 1;
+        self.bytes += payload.len();
+        self.expire_at(deadline);
+        let session = self.sessions.get_mut(&key).expect("the caller checked that the session is known");
+        session.waiting.push_back(Proposal { token, payload, deadline });
+        self.mark_ready(key);
+    }
+
+    fn expire_at(&mut self, deadline: Instant) {
+        self.next_expiry = Some(self.next_expiry.map_or(deadline, |at| at.min(deadline)));
+    }
+
+    fn mark_ready(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(&key)
+            && !session.in_ready
+        {
+            session.in_ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// True if something wants to be proposed.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes what wants to be proposed, as far as there is room. Commands of one session come in order.
+    pub(crate) fn collect(&mut self, now: Instant, room: &mut Room, commands: &mut Vec<Command>) {
+        let before = commands.len();
+        while room.entries > 0 && room.bytes > 0 {
+            let Some(key) = self.ready.pop_front() else { break };
+            let Some(session) = self.sessions.get_mut(&key) else { continue };
+            session.in_ready = false;
+            session.collect(now, self.window, room, commands);
+            if session.wants_more(self.window) {
+                self.mark_ready(key);
+                break;
+            }
+        }
+        if commands.len() > before && self.next_retry.is_none() {
+            self.next_retry = Some(now + self.retry_after);
+        }
+    }
+
+    /// Everything proposed and not answered wants to be proposed again: whoever had it may be gone.
+    pub(crate) fn propose_all_again(&mut self) {
+        let keys: Vec<SessionKey> = self.sessions.keys().copied().collect();
+        for key in keys {
+            let session = self.sessions.get_mut(&key).expect("just listed");
+            if session.propose_again(|_| true) {
+                self.mark_ready(key);
+            }
+        }
+    }
+
+    /// What was proposed `retry_after` ago and not answered wants to be proposed again.
+    pub(crate) fn retry(&mut self, now: Instant) {
+        if self.next_retry.is_none_or(|at| at > now) {
+            return;
+        }
+        let overdue = |at: Instant| at + self.retry_after <= now;
+        let mut oldest: Option<Instant> = None;
+        let mut again = Vec::new();
+        for (key, session) in &mut self.sessions {
+            if session.propose_again(overdue) {
+                again.push(*key);
+            }
+            let proposed = session.oldest_proposed();
+            oldest = oldest.into_iter().chain(proposed).min();
+        }
+        self.next_retry = oldest.map(|at| at + self.retry_after);
+        for key in again {
+            self.mark_ready(key);
+        }
+    }
+
+    /// The replica asked for this command was not the leader: try again after a fraction of the retry time.
+    pub(crate) fn put_off(&mut self, now: Instant, client: ClientId, sequence: Sequence) {
+        let again_at = now + self.retry_after / 8;
+        let as_if_proposed_at = Instant(
+            again_at.0.saturating_sub(u64::try_from(self.retry_after.as_nanos()).unwrap_or(u64::MAX)),
+        );
+        let Some((_, session)) = self.find(client, sequence) else { return };
+        match &mut session.stage {
+            Stage::Opening { proposed_at, .. } => *proposed_at = Some(as_if_proposed_at),
+            Stage::Open(_) => {
+                if let Some(slot) = session.slot(sequence)
+                    && slot.proposed_at.is_some()
+                {
+                    slot.proposed_at = Some(as_if_proposed_at);
+                }
+            }
+        }
+        self.next_retry = Some(self.next_retry.map_or(again_at, |at| at.min(again_at)));
+    }
+
+    /// Surely not proposed: it wants to be again. False if the command is not one of ours.
+    pub(crate) fn refused(&mut self, client: ClientId, sequence: Sequence) -> bool {
+        let Some((key, session)) = self.find(client, sequence) else { return false };
+        match &mut session.stage {
+            Stage::Opening { pending, .. } => *pending = true,
+            Stage::Open(_) => session.want_again(sequence),
+        }
+        self.mark_ready(key);
+        true
+    }
+
+    /// Decided before its predecessor: the whole session is proposed again, in order.
+    pub(crate) fn out_of_order(&mut self, client: ClientId) {
+        if let Some(key) = self.by_client.get(&client).copied()
+            && let Some(session) = self.sessions.get_mut(&key)
+            && session.propose_again(|_| true)
+        {
+            self.mark_ready(key);
+        }
+    }
+
+    /// Ends a proposal; its waiter's token. `None` if the command is not one of ours, or was ended before.
+    pub(crate) fn complete(&mut self, client: ClientId, sequence: Sequence) -> Option<Token> {
+        let key = *self.by_client.get(&client)?;
+        let session = self.sessions.get_mut(&key)?;
+        let proposal = session.slot(sequence)?.proposal.take()?;
+        self.entries -= 1;
+        self.bytes -= proposal.payload.len();
+        session.advance();
+        if !session.waiting.is_empty() && !session.in_ready {
+            self.mark_ready(key);
+        }
+        Some(proposal.token)
+    }
+
+    /// Ends a proposal with an error that may hand the payload back.
+    pub(crate) fn fail(
+        &mut self,
+        client: ClientId,
+        sequence: Sequence,
+        error: impl FnOnce(Bytes) -> ProposeError,
+        events: &mut Vec<ReplicaEvent>,
+    ) {
+        let Some(key) = self.by_client.get(&client).copied() else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(proposal) = session.slot(sequence).and_then(|slot| slot.proposal.take()) else { return };
+        session.advance();
+        self.tell(proposal, error, events);
+    }
+
+    /// A session of ours was opened.
+    pub(crate) fn opened(&mut self, nonce: u64, client: ClientId, events: &mut Vec<ReplicaEvent>) -> bool {
+        let Some(key) = self.by_nonce.remove(&nonce) else { return false };
+        let Some(session) = self.sessions.get_mut(&key) else { return false };
+        if let Stage::Opening { asker: Some((token, _)), .. } = session.stage {
+            events.push(ReplicaEvent::SessionOpened { token, result: Ok(client) });
+        }
+        session.stage = Stage::Open(client);
+        self.by_client.insert(client, key);
+        self.mark_ready(key);
+        true
+    }
+
+    /// A session was found gone. Proposals that were proposed have an unknown outcome; the replica's own
+    /// session is opened again under `nonce` for the rest, any other session is forgotten.
+    pub(crate) fn expired(&mut self, client: ClientId, nonce: u64, events: &mut Vec<ReplicaEvent>) {
+        let Some(key) = self.by_client.get(&client).copied() else { return };
+        if key != SessionKey::OWN {
+            self.close(key, events);
+            return;
+        }
+        let Some(mut session) = self.sessions.remove(&key) else { return };
+        self.by_client.remove(&client);
+        self.open(key, nonce, session.order, None);
+        let mut unproposed = VecDeque::new();
+        for slot in session.slots.drain(..) {
+            match slot.proposal {
+                Some(proposal) if slot.proposed_at.is_none() => unproposed.push_back(proposal),
+                Some(proposal) => self.tell(proposal, |_| ProposeError::SessionExpired, events),
+                None => {}
+            }
+        }
+        unproposed.append(&mut session.waiting);
+        let fresh = self.sessions.get_mut(&key).expect("just opened");
+        fresh.waiting = unproposed;
+    }
+
+    /// Ends what nobody waits for any longer.
+    pub(crate) fn expire(&mut self, now: Instant, events: &mut Vec<ReplicaEvent>) {
+        if self.next_expiry.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut late: Vec<(Proposal, bool)> = Vec::new();
+        let mut never_opened: Vec<(SessionKey, Token, bool)> = Vec::new();
+        let mut next: Option<Instant> = None;
+        let mut freed = Vec::new();
+        for (key, session) in &mut self.sessions {
+            let before = late.len();
+            for slot in &mut session.slots {
+                if slot.proposal.as_ref().is_some_and(|proposal| proposal.deadline <= now) {
+                    let proposal = slot.proposal.take().expect("just seen");
+                    late.push((proposal, slot.proposed_at.is_some()));
+                }
+            }
+            session.advance();
+            for proposal in std::mem::take(&mut session.waiting) {
+                if proposal.deadline <= now {
+                    late.push((proposal, false));
+                } else {
+                    session.waiting.push_back(proposal);
+                }
+            }
+            if late.len() > before {
+                freed.push(*key);
+            }
+            let open = session.slots.iter().filter_map(|slot| slot.proposal.as_ref()).chain(&session.waiting);
+            next = open.map(|proposal| proposal.deadline).chain(next).min();
+            if let Stage::Opening { asker: Some((token, deadline)), proposed_at, .. } = session.stage {
+                if deadline <= now {
+                    never_opened.push((*key, token, proposed_at.is_some()));
+                } else {
+                    next = Some(next.map_or(deadline, |at| at.min(deadline)));
+                }
+            }
+        }
+        self.next_expiry = next;
+        for key in freed {
+            self.mark_ready(key);
+        }
+        for (key, token, proposed) in never_opened {
+            if let Some(session) = self.sessions.get_mut(&key)
+                && let Stage::Opening { asker, .. } = &mut session.stage
+            {
+                *asker = None;
+            }
+            self.close(key, events);
+            let error = if proposed {
+                ProposeError::Unknown
+            } else {
+                ProposeError::TimedOut { payload: Bytes::new() }
+            };
+            events.push(ReplicaEvent::SessionOpened { token, result: Err(error) });
+        }
+        for (proposal, proposed) in late {
+            self.tell(
+                proposal,
+                |payload| if proposed { ProposeError::Unknown } else { ProposeError::TimedOut { payload } },
+                events,
+            );
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.next_retry.into_iter().chain(self.next_expiry).min()
+    }
+
+    fn tell(
+        &mut self,
+        proposal: Proposal,
+        error: impl FnOnce(Bytes) -> ProposeError,
+        events: &mut Vec<ReplicaEvent>,
+    ) {
+        self.entries -= 1;
+        self.bytes -= proposal.payload.len();
+        events.push(ReplicaEvent::Proposed { token: proposal.token, result: Err(error(proposal.payload)) });
+    }
+
+    /// The session that a command of ours belongs to: by client id, or by nonce for an opening.
+    fn find(&mut self, client: ClientId, sequence: Sequence) -> Option<(SessionKey, &mut LocalSession)> {
+        let key = if client == ClientId(0) {
+            *self.by_nonce.get(&sequence.0)?
+        } else {
+            *self.by_client.get(&client)?
+        };
+        Some((key, self.sessions.get_mut(&key)?))
+    }
+}
+
+impl LocalSession {
+    fn new(order: Order, stage: Stage, base: Sequence) -> LocalSession {
+        LocalSession {
+            order,
+            stage,
+            base,
+            slots: VecDeque::new(),
+            pending_from: 0,
+            waiting: VecDeque::new(),
+            in_ready: false,
+        }
+    }
+
+    fn collect(&mut self, now: Instant, window: usize, room: &mut Room, commands: &mut Vec<Command>) {
+        let client = match &mut self.stage {
+            Stage::Opening { nonce, proposed_at, pending, .. } => {
+                if *pending {
+                    *pending = false;
+                    *proposed_at = Some(now);
+                    room.entries -= 1;
+                    commands.push(Command {
+                        kind: Kind::Session,
+                        request: RequestId {
+                            client: ClientId(0),
+                            sequence: Sequence(*nonce),
+                            first_incomplete: Sequence(0),
+                        },
+                        payload: SessionOp::Open { order: self.order }.to_bytes(),
+                    });
+                }
+                return;
+            }
+            Stage::Open(client) => *client,
+        };
+        while self.slots.len() < window
+            && let Some(proposal) = self.waiting.pop_front()
+        {
+            self.slots.push_back(Slot { proposal: Some(proposal), proposed_at: None, pending: true });
+        }
+        let mut offset = self.pending_from;
+        while let Some(slot) = self.slots.get_mut(offset) {
+            if slot.pending
+                && let Some(proposal) = &slot.proposal
+            {
+                if room.entries == 0 || room.bytes == 0 {
+                    break;
+                }
+                room.entries -= 1;
+                room.bytes = room.bytes.saturating_sub(proposal.payload.len());
+                slot.pending = false;
+                slot.proposed_at = Some(now);
+                commands.push(Command {
+                    kind: Kind::Command,
+                    request: RequestId {
+                        client,
+                        sequence: Sequence(self.base.0 + offset as u64),
+                        first_incomplete: self.base,
+                    },
+                    payload: proposal.payload.clone(),
+                });
+            }
+            offset += 1;
+        }
+        self.pending_from = offset;
+    }
+
+    /// True if `collect` left something that could go at once, had there been room.
+    fn wants_more(&self, window: usize) -> bool {
+        match &self.stage {
+            Stage::Opening { pending, .. } => *pending,
+            Stage::Open(_) => {
+                self.pending_from < self.slots.len()
+                    || (self.slots.len() < window && !self.waiting.is_empty())
+            }
+        }
+    }
+
+    fn slot(&mut self, sequence: Sequence) -> Option<&mut Slot> {
+        let at = usize::try_from(sequence.0.checked_sub(self.base.0)?).ok()?;
+        self.slots.get_mut(at)
+    }
+
+    /// Steps over what was told.
+    fn advance(&mut self) {
+        while self.slots.front().is_some_and(|slot| slot.proposal.is_none()) {
+            self.slots.pop_front();
+            self.base = self.base.next();
+            self.pending_from = self.pending_from.saturating_sub(1);
+        }
+    }
+
+    fn want_again(&mut self, sequence: Sequence) {
+        let Some(at) = sequence.0.checked_sub(self.base.0).and_then(|at| usize::try_from(at).ok()) else {
+            return;
+        };
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.pending = true;
+            self.pending_from = self.pending_from.min(at);
+        }
+    }
+
+    /// Marks what was proposed at a time that `due` accepts; true if anything was.
+    fn propose_again(&mut self, due: impl Fn(Instant) -> bool) -> bool {
+        match &mut self.stage {
+            Stage::Opening { proposed_at, pending, .. } => {
+                *pending = *pending || proposed_at.is_some_and(&due);
+                *pending
+            }
+            Stage::Open(_) => {
+                let mut first = None;
+                for (offset, slot) in self.slots.iter_mut().enumerate() {
+                    if slot.proposal.is_some() && slot.proposed_at.is_some_and(&due) {
+                        slot.pending = true;
+                        first = first.or(Some(offset));
+                    }
+                }
+                self.pending_from = first.map_or(self.pending_from, |at| at.min(self.pending_from));
+                first.is_some()
+            }
+        }
+    }
+
+    /// When the longest unanswered proposal that is not about to be proposed again was proposed.
+    fn oldest_proposed(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Opening { proposed_at, pending, .. } => proposed_at.filter(|_| !*pending),
+            Stage::Open(_) => {
+                let open = self.slots.iter().filter(|slot| slot.proposal.is_some() && !slot.pending);
+                open.filter_map(|slot| slot.proposed_at).min()
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Reads on their way: waiting for a leader, for its barrier, for the state machine to catch up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use synod_core::{ForwardedQuery, Instant, LogIndex, NodeId, ReadId};
+
+use crate::{QueryError, ReplicaEvent, Token};
+
+/// One read.
+pub(crate) struct PendingRead {
+    pub(crate) asker: Asker,
+    pub(crate) query: Bytes,
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asker {
+    Local { token: Token, deadline: Instant },
+    Remote { node: NodeId, id: u64 },
+}
+
+impl Asker {
+    fn is_late(&self, now: Instant) -> bool {
+        matches!(self, Asker::Local { deadline, .. } if *deadline <= now)
+    }
+}
+
+/// The reads of one replica.
+#[derive(Default)]
+pub(crate) struct Reads {
+    /// Not under way yet.
+    waiting: Vec<PendingRead>,
+    /// Under one barrier each.
+    barriers: BTreeMap<ReadId, Vec<PendingRead>>,
+    /// Confirmed; served once the index is applied.
+    confirmed: Vec<(LogIndex, Vec<PendingRead>)>,
+    /// With the leader, by the id under which they went.
+    forwarded: BTreeMap<u64, (Instant, PendingRead)>,
+    count: usize,
+    ids: u64,
+    next_expiry: Option<Instant>,
+    next_retry: Option<Instant>,
+}
+
+impl Reads {
+    /// Reads under way.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn enqueue(&mut self, read: PendingRead) {
+        if let Asker::Local { deadline, .. } = read.asker {
+            self.next_expiry = Some(self.next_expiry.map_or(deadline, |at| at.min(deadline)));
+        }
+        self.count += 1;
+        self.waiting.push(read);
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Puts everything that waits under one barrier.
+    pub(crate) fn begin_barrier(&mut self) -> ReadId {
+        self.ids += 1;
+        let id = ReadId(self.ids);
+        self.barriers.insert(id, std::mem::take(&mut self.waiting));
+        id
+    }
+
+    /// Hands everything that local clients wait for to the leader; the rest is refused by the caller.
+    pub(crate) fn forward(
+        &mut self,
+        now: Instant,
+        retry_after: Duration,
+        queries: &mut Vec<ForwardedQuery>,
+        strangers: &mut Vec<(NodeId, u64)>,
+    ) {
+        for read in std::mem::take(&mut self.waiting) {
+            match read.asker {
+                Asker::Local { .. } => {
+                    self.ids += 1;
+                    queries.push(ForwardedQuery { id: self.ids, query: read.query.clone() });
+                    self.forwarded.insert(self.ids, (now, read));
+                    self.next_retry.get_or_insert(now + retry_after);
+                }
+                Asker::Remote { node, id } => {
+                    self.count -= 1;
+                    strangers.push((node, id));
+                }
+            }
+        }
+    }
+
+    /// A barrier stands at `index`.
+    pub(crate) fn ready(&mut self, id: ReadId, index: LogIndex) {
+        if let Some(reads) = self.barriers.remove(&id) {
+            self.confirmed.push((index, reads));
+        }
+    }
+
+    /// A barrier failed: its reads wait for another.
+    pub(crate) fn failed(&mut self, id: ReadId) {
+        if let Some(mut reads) = self.barriers.remove(&id) {
+            self.waiting.append(&mut reads);
+        }
+    }
+
+    /// Takes what may be served now that `applied` is applied.
+    pub(crate) fn take_served(&mut self, applied: LogIndex, served: &mut Vec<PendingRead>) {
+        let mut position = 0;
+        while position < self.confirmed.len() {
+            if self.confirmed[position].0 <= applied {
+                let (_, mut reads) = self.confirmed.swap_remove(position);
+                self.count -= reads.len();
+                served.append(&mut reads);
+            } else {
+                position += 1;
+            }
+        }
+    }
+
+    /// The leader answered a forwarded read: who asked for it.
+    pub(crate) fn answered(&mut self, id: u64) -> Option<Asker> {
+        let (_, read) = self.forwarded.remove(&id)?;
+        self.count -= 1;
+        Some(read.asker)
+    }
+
+    /// The leader refused a forwarded read: it is sent again with the next retry.
+    pub(crate) fn put_off(&mut self, now: Instant, retry_after: Duration) {
+        let again_at = now + retry_after / 8;
+        self.next_retry = Some(self.next_retry.map_or(again_at, |at| at.min(again_at)));
+    }
+
+    /// Whoever had the forwarded reads may be gone: they wait for another leader.
+    pub(crate) fn recall_forwarded(&mut self) {
+        let forwarded = std::mem::take(&mut self.forwarded);
+        self.waiting.extend(forwarded.into_values().map(|(_, read)| read));
+        self.next_retry = None;
+    }
+
+    pub(crate) fn retry(&mut self, now: Instant) {
+        if self.next_retry.is_some_and(|at| at <= now) {
+            self.recall_forwarded();
+        }
+    }
+
+    /// Ends what nobody waits for any longer.
+    pub(crate) fn expire(&mut self, now: Instant, events: &mut Vec<ReplicaEvent>) {
+        if self.next_expiry.is_none_or(|at| at > now) {
+            return;
+        }
+        let before = events.len();
+        let mut keep = |read: &PendingRead| {
+            if let Asker::Local { token, .. } = read.asker
+                && read.asker.is_late(now)
+            {
+                events.push(ReplicaEvent::Read { token, result: Err(QueryError::TimedOut) });
+                return false;
+            }
+            true
+        };
+        self.waiting.retain(&mut keep);
+        for reads in self.barriers.values_mut() {
+            reads.retain(&mut keep);
+        }
+        for (_, reads) in &mut self.confirmed {
+            reads.retain(&mut keep);
+        }
+        self.forwarded.retain(|_, (_, read)| keep(read));
+        self.count -= events.len() - before;
+        let all = self
+            .waiting
+            .iter()
+            .chain(self.barriers.values().flatten())
+            .chain(self.confirmed.iter().flat_map(|(_, reads)| reads))
+            .chain(self.forwarded.values().map(|(_, read)| read));
+        self.next_expiry = all
+            .filter_map(|read| match read.asker {
+                Asker::Local { deadline, .. } => Some(deadline),
+                Asker::Remote { .. } => None,
+            })
+            .min();
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.next_retry.into_iter().chain(self.next_expiry).min()
+    }
+}

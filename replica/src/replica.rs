@@ -1,0 +1,739 @@
+//! The way of a command: propose, decide, apply, reply.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_core::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use synod_core::{
+    Applied, ClientId, Command, Compacted, Entries, Forward, ForwardReply, ForwardedQuery, GroupId, Inbound,
+    Incarnation, IndexRange, Input, Instant, Kind, LoadId, Loaded, LogCall, LogEvent, LogIndex, NodeId,
+    OpenError, Outputs, Packet, Protocol, ProtocolConfig, QueryOutcome, Refusal, Reign, RequestId,
+    RequestOutcome, Route, Sequence, SparseLog, Start, StateMachine, Status, Wire, WriteId,
+};
+
+use crate::clients::{Clients, Room};
+use crate::reads::{Asker, PendingRead, Reads};
+use crate::sessions::{SessionOp, Sessions, Verdict};
+use crate::{
+    Actions, ClientCall, Consistency, Host, HostCounters, Order, Probe, ProposeError, QueryError,
+    ReplicaError, ReplicaEvent, SessionKey, Token,
+};
+
+/// How often a forwarded proposal may be handed on.
+const FORWARD_HOPS: u8 = 3;
+
+/// Bounds of one replica. They differ between replicas without harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaConfig {
+    /// Open proposals, and open reads, beyond which calls are refused.
+    pub queue_entries_max: usize,
+    /// Payload bytes of open proposals beyond which calls are refused.
+    pub queue_bytes_max: usize,
+    /// The largest command.
+    pub command_bytes_max: usize,
+    /// Commands proposed per flush.
+    pub batch_entries_max: usize,
+    /// Payload bytes proposed per flush.
+    pub batch_bytes_max: usize,
+    /// Entries applied per flush.
+    pub apply_entries_max: usize,
+    /// Durable entries kept at hand, in bytes.
+    pub tail_bytes_max: usize,
+}
+
+impl Default for ReplicaConfig {
+    fn default() -> ReplicaConfig {
+        ReplicaConfig {
+            queue_entries_max: 1 << 16,
+            queue_bytes_max: 64 << 20,
+            command_bytes_max: 1 << 20,
+            batch_entries_max: 4096,
+            batch_bytes_max: 4 << 20,
+            apply_entries_max: 16_384,
+            tail_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// How a replica stands at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// How its protocol stands.
+    pub protocol: Status,
+    /// Everything through this index is applied.
+    pub applied: LogIndex,
+    /// This life of the node.
+    pub incarnation: Incarnation,
+    /// Sessions there are, as applied here.
+    pub sessions: usize,
+}
+
+/// What a replica has done; counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// What its host has dropped and done.
+    pub host: HostCounters,
+    /// Commands handed to the state machine.
+    pub applied: u64,
+    /// Decided commands that were applied before.
+    pub duplicates: u64,
+    /// Decided commands of sessions that are gone.
+    pub expired: u64,
+    /// Decided commands that came before their predecessor.
+    pub out_of_order: u64,
+    /// Decided commands too far ahead of their session.
+    pub beyond_window: u64,
+    /// Commands that peers handed on to this replica.
+    pub forwarded_in: u64,
+    /// Commands that this replica handed on.
+    pub forwarded_out: u64,
+    /// Barriers asked of the protocol.
+    pub barriers: u64,
+    /// Packets of peers that made no sense here.
+    pub rejected: u64,
+}
+
+/// One replica: a protocol behind a [`Host`], clients before it, a state machine behind it.
+pub struct Replica<P: Protocol, S: StateMachine> {
+    host: Host<P>,
+    config: ReplicaConfig,
+    retry_after: Duration,
+    rng: Xoshiro256PlusPlus,
+
+    state_machine: S,
+    sessions: Sessions,
+    decided: LogIndex,
+    applied: LogIndex,
+    /// Decided entries read back from the storage, and the read that is under way.
+    backlog: SparseLog,
+    backlog_load: Option<LoadId>,
+    outputs: Outputs,
+
+    clients: Clients,
+    reads: Reads,
+    served: Vec<PendingRead>,
+    /// Commands that peers handed on, waiting for the next flush.
+    incoming: Vec<Command>,
+    /// Where the outcome of a peer's command goes.
+    origins: BTreeMap<(ClientId, Sequence), NodeId>,
+    replies: BTreeMap<NodeId, ForwardReply>,
+
+    /// The route and reign that proposals under way were sent by.
+    seen: (Route, Reign),
+    /// The protocol refused for want of room: wait until something is decided.
+    full: bool,
+    stopping: bool,
+    failed: bool,
+    log_events: Vec<LogEvent>,
+    events: Vec<ReplicaEvent>,
+    others: Vec<(NodeId, Packet<P::Message>)>,
+    counters: Counters,
+}
+
+impl<P, S> Replica<P, S>
+where
+    P: Protocol,
+    P::Config: ProtocolConfig,
+    S: StateMachine,
+{
+    /// Opens a replica with an empty state machine: it is rebuilt from the log as entries are decided anew.
+    ///
+    /// # Errors
+    /// [`OpenError`] if a setting or the recovered state cannot be used.
+    pub fn open(
+        start: Start<P::Config>,
+        group: GroupId,
+        config: ReplicaConfig,
+        state_machine: S,
+    ) -> Result<Replica<P, S>, OpenError> {
+        start.config.validate()?;
+        if !start.membership.contains(start.node) {
+            return Err(OpenError::NotAMember { node: start.node });
+        }
+        let retry_after = start.config.retry_after();
+        let limits = start.membership.sessions();
+        let rng = Xoshiro256PlusPlus::seed_from_u64(start.seed ^ 0x005E_5510_u64);
+        let applied = start.recovered.compacted.map_or(LogIndex::ZERO, |(index, _)| index);
+        let host: Host<P> = Host::open(start, group, config.tail_bytes_max)?;
+        let seen = (host.machine().route(), host.machine().status().reign);
+        Ok(Replica {
+            host,
+            config,
+            retry_after,
+            rng,
+            state_machine,
+            sessions: Sessions::new(limits),
+            decided: applied,
+            applied,
+            backlog: SparseLog::new(),
+            backlog_load: None,
+            outputs: Outputs::new(),
+            clients: Clients::new(limits.window, retry_after),
+            reads: Reads::default(),
+            served: Vec::new(),
+            incoming: Vec::new(),
+            origins: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            seen,
+            full: false,
+            stopping: false,
+            failed: false,
+            log_events: Vec::new(),
+            events: Vec::new(),
+            others: Vec::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    // --- inputs ---
+
+    /// An envelope arrived.
+    pub fn receive(&mut self, now: Instant, inbound: Inbound<P::Message>) {
+        let mut others = std::mem::take(&mut self.others);
+        self.host.receive(now, inbound, &mut others);
+        for (from, packet) in others.drain(..) {
+            match packet {
+                Packet::Forward(forward) => self.on_forward(from, forward),
+                Packet::ForwardReply(reply) => self.on_forward_reply(now, reply),
+                Packet::Protocol(_) => {}
+            }
+        }
+        self.others = others;
+    }
+
+    /// Every write unit through `through` is durable.
+    pub fn persisted(&mut self, now: Instant, through: WriteId) {
+        self.host.persisted(now, through);
+    }
+
+    /// A read of the storage ended.
+    pub fn loaded(&mut self, id: LoadId, result: Result<Loaded, Compacted>) {
+        self.host.loaded(id, result);
+    }
+
+    /// A client asks for something.
+    pub fn call(&mut self, call: ClientCall) {
+        match call {
+            ClientCall::Propose { session, token, payload, deadline } => {
+                self.on_propose(session, token, payload, deadline);
+            }
+            ClientCall::Read { token, query, consistency, deadline } => {
+                self.on_read(token, query, consistency, deadline);
+            }
+            ClientCall::OpenSession { session, token, order, deadline } => {
+                if self.stopping {
+                    let result = Err(ProposeError::Stopping { payload: Bytes::new() });
+                    self.events.push(ReplicaEvent::SessionOpened { token, result });
+                } else if session == SessionKey::OWN || self.clients.is_known(session) {
+                    let result = Err(ProposeError::NoSession { payload: Bytes::new() });
+                    self.events.push(ReplicaEvent::SessionOpened { token, result });
+                } else {
+                    let nonce = self.rng.next_u64();
+                    self.clients.open(session, nonce, order, Some((token, deadline)));
+                }
+            }
+            ClientCall::AttachSession { session, client, order, next } => {
+                if !self.clients.is_known(session) {
+                    self.clients.attach(session, client, order, next);
+                }
+            }
+            ClientCall::CloseSession { session } => self.on_close_session(session),
+            ClientCall::Stop => self.stopping = true,
+        }
+    }
+
+    /// A deadline may be due.
+    pub fn tick(&mut self, now: Instant) {
+        if self.host.next_deadline().is_some_and(|at| at <= now) {
+            self.host.step(now, Input::Tick);
+        }
+    }
+
+    fn on_propose(&mut self, session: SessionKey, token: Token, payload: Bytes, deadline: Instant) {
+        if session == SessionKey::OWN && !self.clients.is_known(session) && !self.stopping {
+            let nonce = self.rng.next_u64();
+            self.clients.open(session, nonce, Order::Unordered, None);
+        }
+        let error = if self.stopping {
+            ProposeError::Stopping { payload }
+        } else if payload.len() > self.config.command_bytes_max {
+            ProposeError::TooLarge { payload }
+        } else if self.clients.entries() >= self.config.queue_entries_max
+            || self.clients.bytes() + payload.len() > self.config.queue_bytes_max
+        {
+            ProposeError::Full { payload }
+        } else if !self.clients.is_known(session) {
+            ProposeError::NoSession { payload }
+        } else {
+            self.clients.enqueue(session, token, payload, deadline);
+            return;
+        };
+        self.events.push(ReplicaEvent::Proposed { token, result: Err(error) });
+    }
+
+    fn on_read(&mut self, token: Token, query: Bytes, consistency: Consistency, deadline: Instant) {
+        let error = if self.stopping {
+            QueryError::Stopping
+        } else if self.reads.len() >= self.config.queue_entries_max {
+            QueryError::Full
+        } else {
+            let read = PendingRead { asker: Asker::Local { token, deadline }, query };
+            match consistency {
+                Consistency::Linearizable => self.reads.enqueue(read),
+                Consistency::Local => self.served.push(read),
+            }
+            return;
+        };
+        self.events.push(ReplicaEvent::Read { token, result: Err(error) });
+    }
+
+    fn on_close_session(&mut self, session: SessionKey) {
+        if let Some(client) = self.clients.close(session, &mut self.events) {
+            let nonce = self.rng.next_u64();
+            self.incoming.push(Command {
+                kind: Kind::Session,
+                request: RequestId {
+                    client: ClientId(0),
+                    sequence: Sequence(nonce),
+                    first_incomplete: Sequence(0),
+                },
+                payload: SessionOp::Close { client }.to_bytes(),
+            });
+        }
+    }
+
+    /// A peer hands proposals and queries on.
+    fn on_forward(&mut self, from: NodeId, forward: Forward) {
+        self.follow_route();
+        let Forward { origin, hops_left, commands, queries } = forward;
+        let fits = self.origins.len() + commands.len() <= self.config.queue_entries_max
+            && self.reads.len() + queries.len() <= self.config.queue_entries_max;
+        let sound = commands.iter().all(|c| {
+            matches!(c.kind, Kind::Command | Kind::Session)
+                && c.payload.len() <= self.config.command_bytes_max
+        });
+        if !sound || origin == self.host.node() {
+            self.counters.rejected += 1;
+            return;
+        }
+        match self.host.machine().route() {
+            Route::Here if fits => {
+                self.counters.forwarded_in += commands.len() as u64;
+                for command in commands {
+                    self.origins.insert((command.request.client, command.request.sequence), origin);
+                    self.incoming.push(command);
+                }
+                for ForwardedQuery { id, query } in queries {
+                    self.reads.enqueue(PendingRead { asker: Asker::Remote { node: origin, id }, query });
+                }
+            }
+            Route::Forward(to) if hops_left > 0 && to != from && to != origin => {
+                let onward = Forward { origin, hops_left: hops_left - 1, commands, queries };
+                self.host.send(to, Packet::Forward(onward));
+            }
+            _ => {
+                let reply = self.replies.entry(origin).or_default();
+                reply.commands.extend(
+                    commands.iter().map(|c| (c.request.client, c.request.sequence, RequestOutcome::Refused)),
+                );
+                reply.queries.extend(queries.iter().map(|query| (query.id, QueryOutcome::Refused)));
+            }
+        }
+    }
+
+    /// The leader answers what this replica handed on.
+    fn on_forward_reply(&mut self, now: Instant, reply: ForwardReply) {
+        for (client, sequence, outcome) in reply.commands {
+            if outcome == RequestOutcome::Refused {
+                self.clients.put_off(now, client, sequence);
+            } else {
+                self.conclude(client, sequence, outcome);
+            }
+        }
+        for (id, outcome) in reply.queries {
+            if outcome == QueryOutcome::Refused {
+                self.reads.put_off(now, self.retry_after);
+            } else if let Some(asker) = self.reads.answered(id) {
+                self.answer(asker, outcome);
+            }
+        }
+    }
+
+    // --- flush ---
+
+    /// Does what the inputs since the last flush ask for, and says what the shell has to do.
+    pub fn flush(&mut self, now: Instant, actions: &mut Actions<P::Message>, events: &mut Vec<ReplicaEvent>) {
+        if self.failed {
+            return;
+        }
+        self.clients.expire(now, &mut self.events);
+        self.reads.expire(now, &mut self.events);
+        self.clients.retry(now);
+        self.reads.retry(now);
+        self.pump(now);
+        self.host.settle(now, actions, &mut self.log_events);
+        self.take_log_events();
+        if let Err(error) = self.apply() {
+            self.failed = true;
+            self.events.push(ReplicaEvent::Fatal(error));
+        }
+        self.serve_reads();
+        self.follow_route();
+        for (node, reply) in std::mem::take(&mut self.replies) {
+            self.host.send(node, Packet::ForwardReply(reply));
+        }
+        self.host.finish(actions);
+        events.append(&mut self.events);
+    }
+
+    /// Hands what clients want to whoever takes it.
+    fn pump(&mut self, now: Instant) {
+        self.follow_route();
+        match self.seen.0 {
+            Route::Here => self.propose_here(now),
+            Route::Forward(leader) => self.forward_to(now, leader),
+            Route::Hold => {}
+        }
+    }
+
+    fn propose_here(&mut self, now: Instant) {
+        let mut commands = std::mem::take(&mut self.incoming);
+        if !self.full {
+            let mut room = self.room();
+            self.clients.collect(now, &mut room, &mut commands);
+        }
+        if !commands.is_empty() {
+            self.host.step(now, Input::Call(LogCall::Propose(commands)));
+        }
+        if self.reads.has_waiting() {
+            let id = self.reads.begin_barrier();
+            self.counters.barriers += 1;
+            self.host.step(now, Input::Call(LogCall::Read { id }));
+        }
+    }
+
+    fn forward_to(&mut self, now: Instant, leader: NodeId) {
+        let mut commands = std::mem::take(&mut self.incoming);
+        let mut room = self.room();
+        self.clients.collect(now, &mut room, &mut commands);
+        let mut queries = Vec::new();
+        let mut strangers = Vec::new();
+        self.reads.forward(now, self.retry_after, &mut queries, &mut strangers);
+        for (node, id) in strangers {
+            self.replies.entry(node).or_default().queries.push((id, QueryOutcome::Refused));
+        }
+        if !commands.is_empty() || !queries.is_empty() {
+            self.counters.forwarded_out += commands.len() as u64;
+            let origin = self.host.node();
+            let forward = Forward { origin, hops_left: FORWARD_HOPS, commands, queries };
+            self.host.send(leader, Packet::Forward(forward));
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room { entries: self.config.batch_entries_max, bytes: self.config.batch_bytes_max }
+    }
+
+    /// When proposals go another way than before, everything under way is proposed again.
+    fn follow_route(&mut self) {
+        let machine = self.host.machine();
+        let now = (machine.route(), machine.status().reign);
+        if now != self.seen {
+            self.seen = now;
+            self.full = false;
+            // What peers handed on under the old route finds the new leader by its origin's retries.
+            let origins = std::mem::take(&mut self.origins);
+            self.incoming.retain(|c| !origins.contains_key(&(c.request.client, c.request.sequence)));
+            self.clients.propose_all_again();
+            self.reads.recall_forwarded();
+        }
+    }
+
+    fn take_log_events(&mut self) {
+        for event in std::mem::take(&mut self.log_events) {
+            match event {
+                LogEvent::Decided(index) => {
+                    assert!(index >= self.decided, "decided never goes back: {index} after {}", self.decided);
+                    self.decided = index;
+                    self.full = false;
+                }
+                LogEvent::ReadReady { id, index } => self.reads.ready(id, index),
+                LogEvent::ReadFailed { id, .. } => self.reads.failed(id),
+                LogEvent::Refused { command, why } => self.on_refused(&command, why),
+                LogEvent::Role(_) => self.events.push(ReplicaEvent::StatusChanged),
+            }
+        }
+    }
+
+    fn on_refused(&mut self, command: &Command, why: Refusal) {
+        let RequestId { client, sequence, .. } = command.request;
+        if let Some(origin) = self.origins.remove(&(client, sequence)) {
+            let reply = self.replies.entry(origin).or_default();
+            reply.commands.push((client, sequence, RequestOutcome::Refused));
+        } else if why == Refusal::TooLarge {
+            let error = |payload| ProposeError::TooLarge { payload };
+            self.clients.fail(client, sequence, error, &mut self.events);
+        } else {
+            self.clients.refused(client, sequence);
+            self.full |= why == Refusal::Full;
+        }
+    }
+
+    // --- apply ---
+
+    fn apply(&mut self) -> Result<(), ReplicaError> {
+        let answers: Vec<_> = self.host.drain_owner_answers().collect();
+        for (id, answer) in answers {
+            if self.backlog_load == Some(id) {
+                self.backlog_load = None;
+                for segment in answer.map_err(|_| ReplicaError::Compacted)?.segments {
+                    self.backlog.put(segment);
+                }
+            }
+        }
+        let mut left = self.config.apply_entries_max;
+        while self.applied < self.decided && left > 0 {
+            let wanted = IndexRange::new(self.applied.next(), self.decided.next());
+            let mut run = self.host.run_from(wanted.from);
+            if run.is_empty() {
+                run = self.backlog.run_from(wanted.from);
+            }
+            let run = run.slice(wanted).prefix(left, usize::MAX);
+            if run.is_empty() {
+                if self.backlog_load.is_none() {
+                    let id = self.host.load(wanted, self.config.tail_bytes_max.max(1));
+                    self.backlog_load = Some(id);
+                }
+                break;
+            }
+            left -= run.len();
+            self.apply_run(&run)?;
+            self.backlog.evict_to(self.applied, 0);
+        }
+        Ok(())
+    }
+
+    /// Applies consecutive decided entries, the first of which is the next one.
+    fn apply_run(&mut self, run: &Entries) -> Result<(), ReplicaError> {
+        assert_eq!(run.first_index(), self.applied.next(), "entries are applied in order, once");
+        let mut batch: Vec<Applied<'_>> = Vec::with_capacity(run.len());
+        for entry in run.iter() {
+            match entry.kind {
+                Kind::Command => match self.sessions.judge(entry.index, entry.request) {
+                    Verdict::Apply => batch.push(Applied {
+                        index: entry.index,
+                        reign: entry.reign,
+                        request: entry.request,
+                        payload: &entry.payload,
+                    }),
+                    verdict => self.on_not_applied(entry.request, verdict),
+                },
+                Kind::Session => self.on_session_entry(entry.index, entry.request, &entry.payload),
+                Kind::Noop | Kind::Membership | Kind::Private(_) => {}
+            }
+        }
+        self.applied = run.last_index();
+        self.counters.applied += batch.len() as u64;
+        self.state_machine.apply(&batch, &mut self.outputs)?;
+        if self.outputs.len() != batch.len() {
+            return Err(ReplicaError::Replies { commands: batch.len(), replies: self.outputs.len() });
+        }
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for (applied, reply) in batch.iter().zip(outputs.drain()) {
+            self.sessions.store(applied.request, &reply);
+            self.conclude_applied(applied.request.client, applied.request.sequence, reply);
+        }
+        self.outputs = outputs;
+        Ok(())
+    }
+
+    fn on_session_entry(&mut self, index: LogIndex, request: RequestId, payload: &Bytes) {
+        // An entry that does not decode was decided all the same, and changes nothing on any replica.
+        let Ok(op) = SessionOp::from_bytes(payload.clone()) else { return };
+        match op {
+            SessionOp::Open { order } => {
+                let client = self.sessions.open(index, request.sequence.0, order);
+                if !self.clients.opened(request.sequence.0, client, &mut self.events)
+                    && let Some(origin) = self.origins.remove(&(ClientId(0), request.sequence))
+                {
+                    let id = Bytes::copy_from_slice(&client.0.to_le_bytes());
+                    let reply = self.replies.entry(origin).or_default();
+                    reply.commands.push((ClientId(0), request.sequence, RequestOutcome::Applied(id)));
+                }
+            }
+            SessionOp::Close { client } => self.sessions.close(client),
+        }
+    }
+
+    fn on_not_applied(&mut self, request: RequestId, verdict: Verdict) {
+        let outcome = match verdict {
+            Verdict::Apply | Verdict::Known(None) => return,
+            Verdict::Known(Some(reply)) => {
+                self.counters.duplicates += 1;
+                RequestOutcome::Applied(reply)
+            }
+            Verdict::Settled => {
+                self.counters.duplicates += 1;
+                self.origins.remove(&(request.client, request.sequence));
+                return;
+            }
+            Verdict::Expired => {
+                self.counters.expired += 1;
+                RequestOutcome::SessionExpired
+            }
+            Verdict::OutOfOrder => {
+                self.counters.out_of_order += 1;
+                RequestOutcome::OutOfOrder
+            }
+            Verdict::BeyondWindow => {
+                self.counters.beyond_window += 1;
+                RequestOutcome::BeyondWindow
+            }
+        };
+        if let Some(origin) = self.origins.remove(&(request.client, request.sequence)) {
+            let reply = self.replies.entry(origin).or_default();
+            reply.commands.push((request.client, request.sequence, outcome));
+        } else {
+            self.conclude(request.client, request.sequence, outcome);
+        }
+    }
+
+    fn conclude_applied(&mut self, client: ClientId, sequence: Sequence, reply: Bytes) {
+        if let Some(token) = self.clients.complete(client, sequence) {
+            self.events.push(ReplicaEvent::Proposed { token, result: Ok(reply) });
+        } else if !self.origins.is_empty()
+            && let Some(origin) = self.origins.remove(&(client, sequence))
+        {
+            let outcome = RequestOutcome::Applied(reply);
+            self.replies.entry(origin).or_default().commands.push((client, sequence, outcome));
+        }
+    }
+
+    /// Tells a client of this replica what became of its command.
+    fn conclude(&mut self, client: ClientId, sequence: Sequence, outcome: RequestOutcome) {
+        match outcome {
+            RequestOutcome::Applied(reply) if client == ClientId(0) => {
+                if let Some(id) = reply.first_chunk::<8>() {
+                    let opened = ClientId(u64::from_le_bytes(*id));
+                    self.clients.opened(sequence.0, opened, &mut self.events);
+                }
+            }
+            RequestOutcome::Applied(reply) => {
+                if let Some(token) = self.clients.complete(client, sequence) {
+                    self.events.push(ReplicaEvent::Proposed { token, result: Ok(reply) });
+                }
+            }
+            RequestOutcome::SessionExpired => {
+                let nonce = self.rng.next_u64();
+                self.clients.expired(client, nonce, &mut self.events);
+            }
+            RequestOutcome::OutOfOrder => self.clients.out_of_order(client),
+            // Retried under the same id when its time comes: by then earlier commands are settled.
+            RequestOutcome::BeyondWindow | RequestOutcome::Refused => {}
+        }
+    }
+
+    // --- reads ---
+
+    fn serve_reads(&mut self) {
+        self.reads.take_served(self.applied, &mut self.served);
+        for read in std::mem::take(&mut self.served) {
+            let outcome = match self.state_machine.query(&read.query) {
+                Ok(answer) => QueryOutcome::Answer(answer),
+                Err(error) => QueryOutcome::Failed(Bytes::from(error.to_string())),
+            };
+            self.answer(read.asker, outcome);
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, outcome: QueryOutcome) {
+        match asker {
+            Asker::Remote { node, id } => self.replies.entry(node).or_default().queries.push((id, outcome)),
+            Asker::Local { token, .. } => {
+                let result = match outcome {
+                    QueryOutcome::Answer(answer) => Ok(answer),
+                    QueryOutcome::Failed(why) => {
+                        Err(QueryError::StateMachine { message: String::from_utf8_lossy(&why).into_owned() })
+                    }
+                    QueryOutcome::Refused => Err(QueryError::TimedOut),
+                };
+                self.events.push(ReplicaEvent::Read { token, result });
+            }
+        }
+    }
+
+    // --- what a shell may ask ---
+
+    /// True if a flush would do something although no input came.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let routed = match self.seen.0 {
+            Route::Here => {
+                (self.clients.has_pending() && !self.full)
+                    || self.reads.has_waiting()
+                    || !self.incoming.is_empty()
+            }
+            Route::Forward(_) => {
+                self.clients.has_pending() || self.reads.has_waiting() || !self.incoming.is_empty()
+            }
+            Route::Hold => false,
+        };
+        let behind = self.applied < self.decided && self.backlog_load.is_none();
+        !self.failed && (self.host.has_work() || routed || behind || !self.served.is_empty())
+    }
+
+    /// When to call [`Replica::tick`] and flush.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let mine = self.clients.next_deadline().into_iter().chain(self.reads.next_deadline());
+        mine.chain(self.host.next_deadline()).min()
+    }
+
+    /// How the replica stands.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            protocol: self.host.machine().status(),
+            applied: self.applied,
+            incarnation: self.host.incarnation(),
+            sessions: self.sessions.len(),
+        }
+    }
+
+    /// True if no call of a client is open.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.clients.entries() == 0 && self.reads.len() == 0 && self.served.is_empty()
+    }
+
+    /// The protocol.
+    #[must_use]
+    pub fn protocol(&self) -> &P {
+        self.host.machine()
+    }
+
+    /// The state machine.
+    #[must_use]
+    pub fn state_machine(&self) -> &S {
+        &self.state_machine
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters { host: self.host.counters(), ..self.counters }
+    }
+
+    /// What the write-through tail holds, in bytes.
+    #[must_use]
+    pub fn tail_weight(&self) -> usize {
+        self.host.tail_weight()
+    }
+
+    /// Lets `probe` see every single step of the protocol from now on.
+    pub fn set_probe(&mut self, probe: Box<dyn Probe<P>>) {
+        self.host.set_probe(probe);
+    }
+}

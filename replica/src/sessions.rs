@@ -1,0 +1,316 @@
+//! The session table: replicated state, changed by applied entries and by nothing else.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use synod_core::{ClientId, DecodeError, LogIndex, RequestId, Sequence, SessionLimits, Wire, WireReader};
+
+use crate::Order;
+
+/// The sessions of a cluster, the same on every replica at the same applied index.
+#[derive(Clone, Debug)]
+pub(crate) struct Sessions {
+    limits: SessionLimits,
+    table: BTreeMap<ClientId, Session>,
+    by_nonce: BTreeMap<u64, ClientId>,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    order: Order,
+    nonce: u64,
+    last_applied: LogIndex,
+    /// Everything below is settled; the front of `replies` is the reply to this number.
+    first_incomplete: Sequence,
+    /// The number after the last one applied; what an ordered session waits for.
+    next: Sequence,
+    replies: VecDeque<Slot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Slot {
+    /// Not applied yet.
+    Open,
+    /// Applied within the batch under way; its reply is stored when the batch ends.
+    Applying,
+    Applied(Bytes),
+}
+
+/// What an entry of a session means at its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Apply it and hand the reply to [`Sessions::store`].
+    Apply,
+    /// Applied before; this was the reply (`None`: in this very batch).
+    Known(Option<Bytes>),
+    /// Below what its client has settled: nobody waits for it.
+    Settled,
+    /// No such session.
+    Expired,
+    /// Its predecessor in an ordered session is not applied yet. Nothing changed.
+    OutOfOrder,
+    /// Too far beyond what its client has settled. Nothing changed.
+    BeyondWindow,
+}
+
+/// What an entry of kind `Session` asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionOp {
+    /// Open a session; the entry's sequence is the opener's nonce.
+    Open { order: Order },
+    /// End it.
+    Close { client: ClientId },
+}
+
+impl Sessions {
+    pub(crate) fn new(limits: SessionLimits) -> Sessions {
+        Sessions { limits, table: BTreeMap::new(), by_nonce: BTreeMap::new() }
+    }
+
+    /// Opens a session at `index`, or finds the one that an earlier copy of the same request opened. Beyond
+    /// the cap the session that was applied to least recently is evicted.
+    pub(crate) fn open(&mut self, index: LogIndex, nonce: u64, order: Order) -> ClientId {
+        if let Some(client) = self.by_nonce.get(&nonce) {
+            return *client;
+        }
+        if self.table.len() >= self.limits.sessions_max as usize {
+            let least = self.table.iter().map(|(client, session)| (session.last_applied, *client)).min();
+            if let Some((_, client)) = least {
+                self.close(client);
+            }
+        }
+        let client = ClientId(index.0);
+        let session = Session {
+            order,
+            nonce,
+            last_applied: index,
+            first_incomplete: Sequence(1),
+            next: Sequence(1),
+            replies: VecDeque::new(),
+        };
+        self.table.insert(client, session);
+        self.by_nonce.insert(nonce, client);
+        client
+    }
+
+    /// Ends a session.
+    pub(crate) fn close(&mut self, client: ClientId) {
+        if let Some(session) = self.table.remove(&client) {
+            self.by_nonce.remove(&session.nonce);
+        }
+    }
+
+    /// Judges the command that was decided at `index` and, if it is to be applied, records that it was.
+    pub(crate) fn judge(&mut self, index: LogIndex, request: RequestId) -> Verdict {
+        let Some(session) = self.table.get_mut(&request.client) else { return Verdict::Expired };
+        if request.sequence < session.first_incomplete {
+            return Verdict::Settled;
+        }
+        // A client cannot have settled the command that it proposes.
+        let settled = request.first_incomplete.min(request.sequence).max(session.first_incomplete);
+        let ahead = request.sequence.0 - settled.0;
+        if ahead >= u64::from(self.limits.window) {
+            return Verdict::BeyondWindow;
+        }
+        let at = usize::try_from(request.sequence.0 - session.first_incomplete.0);
+        match at.ok().and_then(|at| session.replies.get(at)) {
+            Some(Slot::Applied(reply)) => return Verdict::Known(Some(reply.clone())),
+            Some(Slot::Applying) => return Verdict::Known(None),
+            Some(Slot::Open) | None => {}
+        }
+        if session.order == Order::Ordered && request.sequence > session.next.max(settled) {
+            return Verdict::OutOfOrder;
+        }
+        session.settle_below(settled);
+        session.last_applied = index;
+        session.next = session.next.max(Sequence(request.sequence.0.saturating_add(1)));
+        let at = usize::try_from(ahead).expect("inside the window");
+        if at >= session.replies.len() {
+            session.replies.resize(at + 1, Slot::Open);
+        }
+        session.replies[at] = Slot::Applying;
+        Verdict::Apply
+    }
+
+    /// Stores the reply to a command that [`Sessions::judge`] let through.
+    pub(crate) fn store(&mut self, request: RequestId, reply: &Bytes) {
+        // The session may have been evicted, or the command settled, later in the same batch.
+        let Some(session) = self.table.get_mut(&request.client) else { return };
+        let Some(at) = request.sequence.0.checked_sub(session.first_incomplete.0) else { return };
+        if let Some(slot) = usize::try_from(at).ok().and_then(|at| session.replies.get_mut(at)) {
+            *slot = Slot::Applied(reply.clone());
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+}
+
+impl Session {
+    fn settle_below(&mut self, settled: Sequence) {
+        while self.first_incomplete < settled {
+            if self.replies.pop_front().is_none() {
+                self.first_incomplete = settled;
+                return;
+            }
+            self.first_incomplete = self.first_incomplete.next();
+        }
+    }
+}
+
+impl Wire for SessionOp {
+    fn wire_len(&self) -> usize {
+        match self {
+            SessionOp::Open { .. } => 2,
+            SessionOp::Close { .. } => 9,
+        }
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        match self {
+            SessionOp::Open { order } => {
+                out.put_u8(0);
+                out.put_u8(u8::from(*order == Order::Ordered));
+            }
+            SessionOp::Close { client } => {
+                out.put_u8(1);
+                out.put_u64_le(client.0);
+            }
+        }
+    }
+
+    fn decode(from: &mut WireReader) -> Result<SessionOp, DecodeError> {
+        match from.u8()? {
+            0 => {
+                let order = if from.bool()? { Order::Ordered } else { Order::Unordered };
+                Ok(SessionOp::Open { order })
+            }
+            1 => Ok(SessionOp::Close { client: ClientId(from.u64()?) }),
+            value => Err(DecodeError::Unknown { what: "session operation", value: u64::from(value) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(client: ClientId, sequence: u64, first_incomplete: u64) -> RequestId {
+        RequestId { client, sequence: Sequence(sequence), first_incomplete: Sequence(first_incomplete) }
+    }
+
+    fn table(window: u32, sessions_max: u32) -> Sessions {
+        Sessions::new(SessionLimits { window, sessions_max })
+    }
+
+    fn apply(sessions: &mut Sessions, index: u64, request: RequestId) -> Verdict {
+        let verdict = sessions.judge(LogIndex(index), request);
+        if verdict == Verdict::Apply {
+            sessions.store(request, &Bytes::from(index.to_string()));
+        }
+        verdict
+    }
+
+    #[test]
+    fn a_command_decided_twice_is_applied_once_and_answered_alike() {
+        let mut sessions = table(8, 4);
+        let client = sessions.open(LogIndex(1), 77, Order::Unordered);
+        assert_eq!(apply(&mut sessions, 2, request(client, 1, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 3, request(client, 1, 1)), Verdict::Known(Some(Bytes::from("2"))));
+    }
+
+    #[test]
+    fn a_copy_within_the_same_batch_is_known_before_its_reply_is() {
+        let mut sessions = table(8, 4);
+        let client = sessions.open(LogIndex(1), 77, Order::Unordered);
+        assert_eq!(sessions.judge(LogIndex(2), request(client, 1, 1)), Verdict::Apply);
+        assert_eq!(sessions.judge(LogIndex(3), request(client, 1, 1)), Verdict::Known(None));
+    }
+
+    #[test]
+    fn an_unordered_session_applies_in_any_order_within_its_window() {
+        let mut sessions = table(4, 4);
+        let client = sessions.open(LogIndex(1), 77, Order::Unordered);
+        assert_eq!(apply(&mut sessions, 2, request(client, 4, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 3, request(client, 5, 1)), Verdict::BeyondWindow);
+        assert_eq!(apply(&mut sessions, 4, request(client, 1, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 5, request(client, 5, 2)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 6, request(client, 1, 1)), Verdict::Settled);
+        assert_eq!(apply(&mut sessions, 7, request(client, 4, 2)), Verdict::Known(Some(Bytes::from("2"))));
+    }
+
+    #[test]
+    fn a_command_beyond_the_window_changes_nothing_and_can_be_applied_later() {
+        let mut sessions = table(2, 4);
+        let client = sessions.open(LogIndex(1), 77, Order::Unordered);
+        assert_eq!(apply(&mut sessions, 2, request(client, 3, 1)), Verdict::BeyondWindow);
+        assert_eq!(apply(&mut sessions, 3, request(client, 1, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 4, request(client, 3, 2)), Verdict::Apply);
+    }
+
+    #[test]
+    fn an_ordered_session_applies_n_only_after_n_minus_1() {
+        let mut sessions = table(8, 4);
+        let client = sessions.open(LogIndex(1), 77, Order::Ordered);
+        assert_eq!(apply(&mut sessions, 2, request(client, 2, 1)), Verdict::OutOfOrder);
+        assert_eq!(apply(&mut sessions, 3, request(client, 1, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 4, request(client, 3, 1)), Verdict::OutOfOrder);
+        assert_eq!(apply(&mut sessions, 5, request(client, 2, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 6, request(client, 3, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 7, request(client, 2, 1)), Verdict::Known(Some(Bytes::from("5"))));
+    }
+
+    #[test]
+    fn an_abandoned_command_of_an_ordered_session_is_stepped_over_and_never_applied_later() {
+        let mut sessions = table(8, 4);
+        let client = sessions.open(LogIndex(1), 77, Order::Ordered);
+        assert_eq!(apply(&mut sessions, 2, request(client, 1, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 3, request(client, 3, 3)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 4, request(client, 2, 2)), Verdict::Settled);
+    }
+
+    #[test]
+    fn a_refusal_leaves_the_session_as_it_was() {
+        let mut sessions = table(4, 4);
+        let client = sessions.open(LogIndex(1), 77, Order::Ordered);
+        apply(&mut sessions, 2, request(client, 1, 1));
+        let before = format!("{:?}", sessions.table);
+        assert_eq!(apply(&mut sessions, 3, request(client, 4, 2)), Verdict::OutOfOrder);
+        assert_eq!(apply(&mut sessions, 4, request(client, 60, 2)), Verdict::BeyondWindow);
+        assert_eq!(apply(&mut sessions, 5, request(ClientId(99), 1, 1)), Verdict::Expired);
+        assert_eq!(format!("{:?}", sessions.table), before);
+    }
+
+    #[test]
+    fn the_session_applied_to_least_recently_makes_room() {
+        let mut sessions = table(4, 2);
+        let a = sessions.open(LogIndex(1), 1, Order::Unordered);
+        let b = sessions.open(LogIndex(2), 2, Order::Unordered);
+        apply(&mut sessions, 3, request(a, 1, 1));
+        let c = sessions.open(LogIndex(4), 3, Order::Unordered);
+        assert_eq!(apply(&mut sessions, 5, request(b, 1, 1)), Verdict::Expired);
+        assert_eq!(apply(&mut sessions, 6, request(a, 2, 1)), Verdict::Apply);
+        assert_eq!(apply(&mut sessions, 7, request(c, 1, 1)), Verdict::Apply);
+        assert_eq!(sessions.len(), 2);
+    }
+
+    #[test]
+    fn a_repeated_open_finds_the_first_session() {
+        let mut sessions = table(4, 2);
+        let client = sessions.open(LogIndex(1), 5, Order::Unordered);
+        assert_eq!(sessions.open(LogIndex(2), 5, Order::Unordered), client);
+        sessions.close(client);
+        assert_eq!(sessions.open(LogIndex(3), 5, Order::Unordered), ClientId(3));
+    }
+
+    #[test]
+    fn hostile_numbers_neither_panic_nor_allocate() {
+        let mut sessions = table(4, 2);
+        let client = sessions.open(LogIndex(1), 5, Order::Ordered);
+        for (sequence, first) in [(u64::MAX, 0), (u64::MAX, u64::MAX), (0, 0), (0, u64::MAX), (7, u64::MAX)] {
+            let _ = apply(&mut sessions, 2, request(client, sequence, first));
+        }
+        assert!(sessions.table[&client].replies.len() <= 4);
+    }
+}
