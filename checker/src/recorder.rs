@@ -95,13 +95,10 @@ impl Recorder {
     ///
     /// As [`History::new`]: two recorders of one client, a clock that went back, an overlap within a client.
     pub fn join(recorders: impl IntoIterator<Item = Recorder>) -> Result<History, HistoryError> {
-        let mut operations = Vec::new();
+        let recorders: Vec<Recorder> = recorders.into_iter().collect();
+        let mut operations = Vec::with_capacity(recorders.iter().map(|recorder| recorder.operations.len()).sum());
         for recorder in recorders {
-            if operations.is_empty() {
-                operations = recorder.operations;
-            } else {
-                operations.extend_from_slice(&recorder.operations);
-            }
+            operations.extend_from_slice(&recorder.operations);
         }
         History::new(operations, Overlap::Refuse)
     }
