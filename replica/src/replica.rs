@@ -155,7 +155,10 @@ where
         let retry_after = start.config.retry_after();
         let limits = start.membership.sessions();
         let rng = Xoshiro256PlusPlus::seed_from_u64(start.seed ^ 0x005E_5510_u64);
-        let applied = start.recovered.compacted.map_or(LogIndex::ZERO, |(index, _)| index);
+        if start.recovered.compacted.is_some() {
+            // Nothing in this version compacts a log: without a snapshot its state could not be rebuilt.
+            return Err(OpenError::Log { what: "it is compacted, and there is no snapshot to start from" });
+        }
         let host: Host<P> = Host::open(start, group, config.tail_bytes_max)?;
         let seen = (host.machine().route(), host.machine().status().reign);
         Ok(Replica {
@@ -165,8 +168,8 @@ where
             rng,
             state_machine,
             sessions: Sessions::new(limits),
-            decided: applied,
-            applied,
+            decided: LogIndex::ZERO,
+            applied: LogIndex::ZERO,
             backlog: SparseLog::new(),
             backlog_load: None,
             outputs: Outputs::new(),
@@ -452,7 +455,8 @@ where
     }
 
     fn take_log_events(&mut self) {
-        for event in std::mem::take(&mut self.log_events) {
+        let mut events = std::mem::take(&mut self.log_events);
+        for event in events.drain(..) {
             match event {
                 LogEvent::Decided(index) => {
                     assert!(index >= self.decided, "decided never goes back: {index} after {}", self.decided);
@@ -465,6 +469,7 @@ where
                 LogEvent::Role(_) => self.events.push(ReplicaEvent::StatusChanged),
             }
         }
+        self.log_events = events;
     }
 
     fn on_refused(&mut self, command: &Command, why: Refusal) {
@@ -639,13 +644,15 @@ where
 
     fn serve_reads(&mut self) {
         self.reads.take_served(self.applied, &mut self.served);
-        for read in std::mem::take(&mut self.served) {
+        let mut served = std::mem::take(&mut self.served);
+        for read in served.drain(..) {
             let outcome = match self.state_machine.query(&read.query) {
                 Ok(answer) => QueryOutcome::Answer(answer),
                 Err(error) => QueryOutcome::Failed(Bytes::from(error.to_string())),
             };
             self.answer(read.asker, outcome);
         }
+        self.served = served;
     }
 
     fn answer(&mut self, asker: Asker, outcome: QueryOutcome) {
