@@ -80,7 +80,7 @@ fn mutate(operations: &mut [Operation], which: prop::sample::Index, value: prop:
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_real_execution_is_always_linearizable(deeds in deeds()) {

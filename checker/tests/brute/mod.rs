@@ -101,7 +101,7 @@ pub(crate) fn both(operations: &[Operation]) -> bool {
         Verdict::NotLinearizable(_) => false,
         Verdict::Unknown { .. } => panic!("the budget is large"),
     };
-    assert_eq!(answer(&zones), answer(&search), "zones {zones:?}, search {search:?}, {operations:#?}");
+    assert_eq!(answer(&zones), answer(&search), "zones {zones:?}, search {search:?}, {operations:?}");
     answer(&zones)
 }
 
