@@ -273,8 +273,9 @@ impl Raft {
         if from == self.node || !self.membership.contains(from) {
             return Err(Rejection::Stranger);
         }
-        let term = message.term();
-        if term > Term::MAX || term == Term::ZERO {
+        // Only who never took part in an election speaks of term zero: when it answers a pre-vote.
+        let (term, newcomer) = (message.term(), matches!(message, Message::PreVoteReply(_)));
+        if term > Term::MAX || (term == Term::ZERO && !newcomer) {
             return Err(Rejection::Term);
         }
         match message {
