@@ -96,7 +96,8 @@ impl Recorder {
     /// As [`History::new`]: two recorders of one client, a clock that went back, an overlap within a client.
     pub fn join(recorders: impl IntoIterator<Item = Recorder>) -> Result<History, HistoryError> {
         let recorders: Vec<Recorder> = recorders.into_iter().collect();
-        let mut operations = Vec::with_capacity(recorders.iter().map(|recorder| recorder.operations.len()).sum());
+        let mut operations =
+            Vec::with_capacity(recorders.iter().map(|recorder| recorder.operations.len()).sum());
         for recorder in recorders {
             operations.extend_from_slice(&recorder.operations);
         }

@@ -438,6 +438,32 @@ mod tests {
     }
 
     #[test]
+    fn a_window_determines_its_set() {
+        let mut window = Window::new(300);
+        let mut members = [false; 300];
+        let mut random = 1u64;
+        for round in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let number = (random >> 33) as usize % 300;
+            // Phases that fill and phases that empty, so that both ends of the window move.
+            let insert = (random >> 20) % 16 < if round / 2_500 % 2 == 0 { 15 } else { 1 };
+            members[number] = insert;
+            if insert {
+                window.insert(number)
+            } else {
+                window.remove(number)
+            }
+
+            let (low, words) = window.window();
+            let told = |number: usize| match (number / 64).checked_sub(low) {
+                None => true,
+                Some(word) => words.get(word).is_some_and(|word| word >> (number % 64) & 1 == 1),
+            };
+            assert!((0..300).all(|number| told(number) == members[number]));
+        }
+    }
+
+    #[test]
     fn nothing_is_linearizable() {
         assert_eq!(search(&Register, &[], &mut 0, 0), Found::Linearization(Vec::new()));
     }

@@ -39,9 +39,14 @@ pub(crate) fn allowed<M: Model>(model: &M, intervals: &[Interval<M::Step>], orde
     true
 }
 
+/// True if `accept` takes every beginning of some order of the elements after the first `fixed`.
 fn some_permutation(order: &mut [usize], fixed: usize, accept: &dyn Fn(&[usize]) -> bool) -> bool {
+    // An order that fails already at its beginning fails however it goes on.
+    if !accept(&order[..fixed]) {
+        return false;
+    }
     if fixed == order.len() {
-        return accept(order);
+        return true;
     }
     (fixed..order.len()).any(|i| {
         order.swap(fixed, i);
