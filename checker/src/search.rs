@@ -448,10 +448,9 @@ mod tests {
             // Phases that fill and phases that empty, so that both ends of the window move.
             let insert = (random >> 20) % 16 < if round / 2_500 % 2 == 0 { 15 } else { 1 };
             members[number] = insert;
-            if insert {
-                window.insert(number)
-            } else {
-                window.remove(number)
+            match insert {
+                true => window.insert(number),
+                false => window.remove(number),
             }
 
             let (low, words) = window.window();
