@@ -1,0 +1,4 @@
+//! Tests over the workspace as a whole: which room may see which, whether the documents name what is there,
+//! and whether the example of the README compiles and runs.
+
+pub mod layers;
