@@ -1,0 +1,317 @@
+//! How a node is put together and started.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use synod_core::{
+    Closed, ClusterId, ConfigError, Envelope, GroupId, Identity, Inbound, Machine, Membership,
+    MembershipError, NodeId, Peer, ProtocolConfig, Recovered, Start, StateMachine, Storage, Transport,
+};
+use synod_replica::{Replica, ReplicaConfig, ReplicaStatus};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::StartError;
+use crate::clock::{Clock, Timer};
+use crate::driver::{Driver, Work};
+use crate::journal::Journal;
+use crate::metrics::Counters;
+use crate::node::{Ending, Node, Shared};
+use crate::status::{Health, NodeStatus};
+
+type MessageOf<C> = <<C as ProtocolConfig>::Protocol as Machine>::Message;
+
+/// Puts a node together; made by [`Node::builder`].
+///
+/// `members` (or `membership`), `storage`, `transport` and `state_machine` must be given; a cluster of one
+/// needs no transport. The order does not matter.
+#[must_use = "a builder does nothing until it is started"]
+pub struct NodeBuilder<C: ProtocolConfig, S = NoStateMachine> {
+    node: NodeId,
+    protocol: C,
+    state_machine: S,
+    membership: Option<Result<Membership, MembershipError>>,
+    storage: Option<Box<dyn Storage>>,
+    transport: Option<Box<dyn Transport<MessageOf<C>>>>,
+    replica: ReplicaConfig,
+    cluster: ClusterId,
+    seed: Option<u64>,
+    deadline: Duration,
+    drain_timeout: Duration,
+    metering: bool,
+    gathering: Option<bool>,
+}
+
+/// Stands in a [`NodeBuilder`] for the state machine that was not given yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoStateMachine;
+
+impl<C: ProtocolConfig> NodeBuilder<C> {
+    pub(crate) fn new(node: NodeId, protocol: C) -> NodeBuilder<C> {
+        NodeBuilder {
+            node,
+            protocol,
+            state_machine: NoStateMachine,
+            membership: None,
+            storage: None,
+            transport: None,
+            replica: ReplicaConfig::default(),
+            cluster: ClusterId::default(),
+            seed: None,
+            deadline: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            metering: false,
+            gathering: None,
+        }
+    }
+}
+
+impl<C: ProtocolConfig, S> NodeBuilder<C, S> {
+    /// The members, this node among them, without addresses and deciding by majority.
+    pub fn members(mut self, ids: impl IntoIterator<Item = u64>) -> Self {
+        self.membership = Some(Membership::of_ids(ids));
+        self
+    }
+
+    /// The members with addresses, quorums and session limits. The same on every node.
+    pub fn membership(mut self, membership: Membership) -> Self {
+        self.membership = Some(Ok(membership));
+        self
+    }
+
+    /// Where the log is kept. It is recovered by [`NodeBuilder::start`].
+    pub fn storage(mut self, storage: impl Storage + 'static) -> Self {
+        self.storage = Some(Box::new(storage));
+        self
+    }
+
+    /// How the peers are reached.
+    pub fn transport(mut self, transport: impl Transport<MessageOf<C>> + 'static) -> Self {
+        self.transport = Some(Box::new(transport));
+        self
+    }
+
+    /// What the log drives: empty at the start, and rebuilt from the log.
+    pub fn state_machine<T: StateMachine>(self, state_machine: T) -> NodeBuilder<C, T> {
+        NodeBuilder {
+            node: self.node,
+            protocol: self.protocol,
+            state_machine,
+            membership: self.membership,
+            storage: self.storage,
+            transport: self.transport,
+            replica: self.replica,
+            cluster: self.cluster,
+            seed: self.seed,
+            deadline: self.deadline,
+            drain_timeout: self.drain_timeout,
+            metering: self.metering,
+            gathering: self.gathering,
+        }
+    }
+
+    /// Which cluster this is; a storage refuses another one's log. 0 by default.
+    pub fn cluster(mut self, cluster: ClusterId) -> Self {
+        self.cluster = cluster;
+        self
+    }
+
+    /// Bounds of queues, batches and memory. The inbox of the node has the bounds of its queue.
+    pub fn replica_config(mut self, config: ReplicaConfig) -> Self {
+        self.replica = config;
+        self
+    }
+
+    /// Seeds the node's one random generator. By default the operating system is asked for a seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// How long calls of the node's handle wait by default: 10 s. See [`Node::with_deadline`].
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How long [`Node::shutdown`] lets open calls go on: 10 s by default.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Counts bytes sent and written in [`Node::metrics`], for a few per cent of the rate. Off by default.
+    pub fn metering(mut self, on: bool) -> Self {
+        self.metering = on;
+        self
+    }
+
+    /// Whether the node gives way to other tasks once after it woke up, so that a batch can gather before it
+    /// works. By default it does on a multi-threaded runtime, where it would often wake up for the first
+    /// command of many, and does not on a current-thread runtime, where the run queue gathers already.
+    pub fn gathering(mut self, on: bool) -> Self {
+        self.gathering = Some(on);
+        self
+    }
+}
+
+impl<C, S> NodeBuilder<C, S>
+where
+    C: ProtocolConfig,
+    MessageOf<C>: Send,
+    S: StateMachine,
+{
+    /// Recovers the storage, opens the replica and spawns the node on the current tokio runtime.
+    ///
+    /// The node runs on return; it may not know a leader yet, and calls wait for one.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    ///
+    /// # Cancel safety
+    /// Not cancel-safe: the storage may have recovered, which begins a new life of the node.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let runtime = Handle::try_current().map_err(StartError::NoRuntime)?;
+        let node = self.node;
+        let membership = self.membership.ok_or(StartError::Missing { what: "members" })??;
+        if !membership.contains(node) {
+            return Err(StartError::NotAMember { node });
+        }
+        self.protocol.validate()?;
+        validate(&self.replica)?;
+        let storage = self.storage.ok_or(StartError::Missing { what: "storage" })?;
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None if membership.members().len() == 1 => Box::new(NoPeers),
+            None => return Err(StartError::Missing { what: "transport" }),
+        };
+
+        let identity = Identity { cluster: self.cluster, node, group: GroupId::default() };
+        let (storage, recovered) = recover(storage, identity).await?;
+        let peers = membership.members().iter().filter(|member| member.id != node);
+        let peers: Vec<Peer> =
+            peers.map(|member| Peer { id: member.id, address: member.address.clone() }).collect();
+        transport.set_peers(&peers);
+
+        let counters = Arc::new(Counters::default());
+        let clock = Clock::start();
+        let inbox_max = (self.replica.queue_entries_max, self.replica.queue_bytes_max);
+        let start = Start {
+            node,
+            membership,
+            config: self.protocol,
+            recovered,
+            now: clock.now(),
+            seed: self.seed.unwrap_or_else(|| seed_of(node)),
+        };
+        let replica: Replica<C::Protocol, S> =
+            Replica::open(start, identity.group, self.replica, self.state_machine)?;
+        let journal = Journal::new(storage, Arc::clone(&counters)).map_err(StartError::Thread)?;
+        let status = first_status(node, replica.status());
+        tracing::info!(
+            %node,
+            protocol = C::NAME,
+            incarnation = %status.incarnation,
+            membership = %status.membership,
+            "started",
+        );
+
+        let shared = Arc::new(Shared::new(node, inbox_max, counters, status));
+        let driver = Driver {
+            shared: Arc::clone(&shared),
+            replica,
+            transport,
+            journal,
+            clock,
+            timer: Timer::new(clock),
+            gathers: self
+                .gathering
+                .unwrap_or_else(|| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread),
+            meters: self.metering,
+            drain_timeout: self.drain_timeout,
+            work: Work::default(),
+        };
+        let ending = Ending::of(Arc::clone(&shared));
+        runtime.spawn(async move {
+            // Declared first, dropped last: callers and watchers hear of the end when it is complete.
+            let mut ending = ending;
+            ending.reason = driver.run().await;
+        });
+        Ok(Node::new(shared, self.deadline))
+    }
+}
+
+/// Recovers the storage where it may block.
+async fn recover(
+    mut storage: Box<dyn Storage>,
+    identity: Identity,
+) -> Result<(Box<dyn Storage>, Recovered), StartError> {
+    if !storage.blocking() {
+        let recovered = storage.recover(&identity).await?;
+        return Ok((storage, recovered));
+    }
+    let runtime = Handle::current();
+    let recovery = tokio::task::spawn_blocking(move || {
+        let recovered = runtime.block_on(storage.recover(&identity))?;
+        Ok((storage, recovered))
+    });
+    recovery.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Err(StartError::Storage(synod_core::StorageError::NotRecovered)),
+    })
+}
+
+fn validate(config: &ReplicaConfig) -> Result<(), ConfigError> {
+    let positive = [
+        ("queue_entries_max", config.queue_entries_max),
+        ("queue_bytes_max", config.queue_bytes_max),
+        ("command_bytes_max", config.command_bytes_max),
+        ("batch_entries_max", config.batch_entries_max),
+        ("batch_bytes_max", config.batch_bytes_max),
+        ("apply_entries_max", config.apply_entries_max),
+    ];
+    match positive.iter().find(|(_, value)| *value == 0) {
+        Some((setting, _)) => Err(ConfigError { setting, problem: "must be above zero" }),
+        None => Ok(()),
+    }
+}
+
+fn first_status(node: NodeId, status: ReplicaStatus) -> NodeStatus {
+    NodeStatus {
+        node,
+        incarnation: status.incarnation,
+        role: status.protocol.role,
+        leader: status.protocol.leader,
+        reign: status.protocol.reign,
+        decided: status.protocol.decided,
+        applied: status.applied,
+        membership: status.protocol.membership,
+        health: Health::Running,
+    }
+}
+
+/// A number that no other start of a node is likely to draw. The standard library seeds its hashers from
+/// the operating system.
+fn seed_of(node: NodeId) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(node)
+}
+
+/// The transport of a cluster of one.
+struct NoPeers;
+
+#[async_trait]
+impl<M: Send + 'static> Transport<M> for NoPeers {
+    fn send(&self, _to: NodeId, _envelope: Envelope<M>) {}
+
+    async fn receive(&self, _into: &mut Vec<Inbound<M>>) -> Result<(), Closed> {
+        pending().await
+    }
+
+    fn try_receive(&self, _into: &mut Vec<Inbound<M>>) -> Result<(), Closed> {
+        Ok(())
+    }
+
+    fn set_peers(&self, _peers: &[Peer]) {}
+}

@@ -1,0 +1,365 @@
+//! The one task of a node: wait, drain, step, flush, carry out.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use synod_core::{
+    Inbound, Instant, Protocol, ProtocolConfig, StateMachine, StorageError, Transport, Wire, Write,
+};
+use synod_replica::{Actions, ClientCall, Replica, ReplicaEvent};
+
+use crate::calls::{Answer, Ask, Call, Wanted, Why};
+use crate::clock::{Clock, Timer};
+use crate::journal::{Answers, Journal};
+use crate::node::Shared;
+use crate::status::{Health, StopReason};
+use crate::waiting::Waiting;
+
+/// How often the replica is flushed in a row before the task gives way to others.
+const FLUSHES_MAX: usize = 64;
+
+/// How long mere progress of `decided` and `applied` goes unpublished.
+const PROGRESS_EVERY: Duration = Duration::from_millis(5);
+
+/// Everything of a node that is lost in a crash.
+pub(crate) struct Driver<P: Protocol, S: StateMachine> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) replica: Replica<P, S>,
+    pub(crate) transport: Box<dyn Transport<P::Message>>,
+    pub(crate) journal: Journal,
+    pub(crate) clock: Clock,
+    pub(crate) timer: Timer,
+    /// Give way once after every wake-up, so that a batch can gather.
+    pub(crate) gathers: bool,
+    pub(crate) meters: bool,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) work: Work<P::Message>,
+}
+
+/// What a round works on; kept for its memory.
+pub(crate) struct Work<M> {
+    calls: Vec<Call>,
+    inbound: Vec<Inbound<M>>,
+    answers: Answers,
+    actions: Actions<M>,
+    events: Vec<ReplicaEvent>,
+    waiting: Waiting,
+    /// The last round ended with work left.
+    again: bool,
+    /// Set once the node drains: until when, and what is said then.
+    drain: Option<(Instant, StopReason)>,
+    /// When progress may be published again, and whether there may be some.
+    publish_at: Instant,
+    unpublished: bool,
+    /// Role, leader or reign changed.
+    publish_now: bool,
+}
+
+impl<M> Default for Work<M> {
+    fn default() -> Self {
+        Work {
+            calls: Vec::new(),
+            inbound: Vec::new(),
+            answers: Vec::new(),
+            actions: Actions::default(),
+            events: Vec::new(),
+            waiting: Waiting::default(),
+            again: true,
+            drain: None,
+            publish_at: Instant::ZERO,
+            unpublished: false,
+            publish_now: true,
+        }
+    }
+}
+
+impl<P, S> Driver<P, S>
+where
+    P: Protocol,
+    P::Config: ProtocolConfig,
+    P::Message: Send,
+    S: StateMachine,
+{
+    /// Runs the node to its end. On return replica and transport are dropped and the storage is closed.
+    pub(crate) async fn run(mut self) -> StopReason {
+        let reason = loop {
+            if let Err(reason) = self.round().await {
+                break reason;
+            }
+        };
+        let Driver { journal, replica, transport, work, .. } = self;
+        // Callers are told when nothing is left that could still act on their commands.
+        drop((replica, transport));
+        journal.close().await;
+        drop(work);
+        reason
+    }
+
+    async fn round(&mut self) -> Result<(), StopReason> {
+        let parked = self.wait().await?;
+        if self.gathers || !parked {
+            give_way().await;
+        }
+        let now = self.drain()?;
+        self.flush(now).await?;
+        self.publish(now);
+        self.end_if_drained(now)
+    }
+
+    /// Waits for something to do; false if there was something already.
+    async fn wait(&mut self) -> Result<bool, StopReason> {
+        let Driver { shared, replica, transport, journal, timer, work, .. } = self;
+        if work.again {
+            return Ok(false);
+        }
+        let publish_at = work.unpublished.then_some(work.publish_at);
+        let drain_until = work.drain.as_ref().map(|(until, _)| *until);
+        let deadline = replica.next_deadline().into_iter().chain(publish_at).chain(drain_until).min();
+        let mut receive = transport.receive(&mut work.inbound);
+        let mut parked = false;
+        std::future::poll_fn(|context| {
+            // All are asked every time: each must know whom to wake.
+            let called = shared.inbox.poll_ready(context).is_ready();
+            let completed = journal.poll_completed(context).is_ready();
+            let received = receive.as_mut().poll(context);
+            let due = timer.poll(deadline, context).is_ready();
+            match received {
+                Poll::Ready(Err(_)) => Poll::Ready(Err(StopReason::TransportClosed)),
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(parked)),
+                Poll::Pending if called || completed || due => Poll::Ready(Ok(parked)),
+                Poll::Pending => {
+                    parked = true;
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// Feeds everything there is to the replica. The clock is read after the last input was taken.
+    fn drain(&mut self) -> Result<Instant, StopReason> {
+        let Driver { shared, replica, transport, journal, clock, work, drain_timeout, .. } = self;
+        let wanted = shared.inbox.take(&mut work.calls);
+        if wanted == Wanted::Abort {
+            return Err(StopReason::Aborted);
+        }
+        let durable = journal.take_completed(&mut work.answers).map_err(storage_failed)?;
+        transport.try_receive(&mut work.inbound).map_err(|_| StopReason::TransportClosed)?;
+        let now = clock.now();
+
+        let counters = &shared.counters;
+        counters.rounds.add(1);
+        counters.calls.add(work.calls.len());
+        counters.envelopes_received.add(work.inbound.len());
+        if let Some(durable) = durable {
+            replica.persisted(now, durable);
+        }
+        for (id, answer) in work.answers.drain(..) {
+            replica.loaded(id, answer);
+        }
+        for inbound in work.inbound.drain(..) {
+            replica.receive(now, inbound);
+        }
+        for call in work.calls.drain(..) {
+            take_up(replica, &mut work.waiting, call, now);
+        }
+        if let Wanted::Drain(why) = wanted
+            && work.drain.is_none()
+        {
+            let reason = match why {
+                Why::Shutdown => StopReason::Shutdown,
+                Why::NoHandle => StopReason::Dropped,
+            };
+            tracing::info!(node = %shared.node, %reason, "stopping");
+            work.drain = Some((now + *drain_timeout, reason));
+            replica.call(ClientCall::Stop);
+            shared.status.send_modify(|status| status.health = Health::Stopping);
+        }
+        if replica.next_deadline().is_some_and(|deadline| deadline <= now) {
+            replica.tick(now);
+        }
+        Ok(now)
+    }
+
+    /// Flushes and carries out until nothing is left to do without waiting.
+    async fn flush(&mut self, now: Instant) -> Result<(), StopReason> {
+        self.work.again = true;
+        for _ in 0..FLUSHES_MAX {
+            self.replica.flush(now, &mut self.work.actions, &mut self.work.events);
+            self.send();
+            let fed = self.write_and_load(now).await.map_err(storage_failed)?;
+            self.tell()?;
+            if !fed && !self.replica.has_work() {
+                self.work.again = false;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        let counters = &self.shared.counters;
+        for (to, envelope) in self.work.actions.envelopes.drain(..) {
+            counters.envelopes_sent.add(1);
+            counters.packets_sent.add(envelope.packets.len());
+            if self.meters {
+                counters.bytes_sent.add(envelope.wire_len());
+            }
+            self.transport.send(to, envelope);
+        }
+    }
+
+    /// Hands writes and loads to the journal; true if some were done at once, so that the replica has news.
+    async fn write_and_load(&mut self, now: Instant) -> Result<bool, StorageError> {
+        let Actions { writes, loads, .. } = &mut self.work.actions;
+        let mut fed = false;
+        if !writes.is_empty() {
+            let counters = &self.shared.counters;
+            counters.units_written.add(writes.len());
+            if self.meters {
+                counters.bytes_written.add(writes.iter().map(unit_len).sum());
+            }
+            if let Some(durable) = self.journal.write(writes).await? {
+                self.replica.persisted(now, durable);
+                fed = true;
+            }
+        }
+        if !loads.is_empty() {
+            self.journal.load(loads, &mut self.work.answers)?;
+            for (id, answer) in self.work.answers.drain(..) {
+                self.replica.loaded(id, answer);
+                fed = true;
+            }
+        }
+        Ok(fed)
+    }
+
+    /// Passes on what the replica says.
+    fn tell(&mut self) -> Result<(), StopReason> {
+        let waiting = &mut self.work.waiting;
+        for event in self.work.events.drain(..) {
+            match event {
+                ReplicaEvent::Proposed { token, result } => waiting.answer_proposal(token, result),
+                ReplicaEvent::Read { token, result } => waiting.answer(token, Answer::Read(result)),
+                ReplicaEvent::SessionOpened { token, result } => {
+                    waiting.answer(token, Answer::Opened(result));
+                }
+                ReplicaEvent::StatusChanged => self.work.publish_now = true,
+                ReplicaEvent::Fatal(error) => return Err(StopReason::Replica(Arc::new(error))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets watchers know: of a change at once, of mere progress now and then.
+    fn publish(&mut self, now: Instant) {
+        let work = &mut self.work;
+        if !work.publish_now && now < work.publish_at {
+            work.unpublished = true;
+            return;
+        }
+        let status = self.replica.status();
+        work.unpublished = false;
+        self.shared.status.send_if_modified(|published| {
+            let before = (published.role, published.leader, published.reign);
+            let progress = (published.decided, published.applied);
+            published.role = status.protocol.role;
+            published.leader = status.protocol.leader;
+            published.reign = status.protocol.reign;
+            published.decided = status.protocol.decided;
+            published.applied = status.applied;
+            let changed = before != (published.role, published.leader, published.reign);
+            if changed {
+                tracing::info!(
+                    node = %published.node,
+                    role = %published.role,
+                    leader = published.leader.map(|leader| leader.0),
+                    reign = %published.reign,
+                    decided = %published.decided,
+                    "role changed",
+                );
+                published.membership = status.protocol.membership;
+            }
+            let progressed = progress != (published.decided, published.applied);
+            if progressed {
+                work.publish_at = now + PROGRESS_EVERY;
+            }
+            changed || progressed
+        });
+        work.publish_now = false;
+    }
+
+    fn end_if_drained(&self, now: Instant) -> Result<(), StopReason> {
+        match &self.work.drain {
+            Some((_, reason)) if self.replica.is_idle() && self.journal.is_settled() => Err(reason.clone()),
+            Some((until, reason)) if *until <= now => {
+                tracing::warn!(node = %self.shared.node, "stopped with calls open: their outcome is unknown");
+                Err(reason.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Hands a call to the replica under a token.
+fn take_up<P, S>(replica: &mut Replica<P, S>, waiting: &mut Waiting, call: Call, now: Instant)
+where
+    P: Protocol,
+    P::Config: ProtocolConfig,
+    S: StateMachine,
+{
+    let Call { ask, timeout, promise } = call;
+    let deadline = now + timeout;
+    match ask {
+        Ask::Propose { session, payload } => {
+            let token = waiting.one(promise);
+            replica.call(ClientCall::Propose { session, token, payload, deadline });
+        }
+        Ask::ProposeMany { session, payloads } => {
+            for (token, payload) in waiting.many(promise, payloads.len()).zip(payloads) {
+                replica.call(ClientCall::Propose { session, token, payload, deadline });
+            }
+        }
+        Ask::Read { query, consistency } => {
+            let token = waiting.one(promise);
+            replica.call(ClientCall::Read { token, query, consistency, deadline });
+        }
+        Ask::OpenSession { session, order } => {
+            let token = waiting.one(promise);
+            replica.call(ClientCall::OpenSession { session, token, order, deadline });
+        }
+        Ask::AttachSession { session, client, order, next } => {
+            replica.call(ClientCall::AttachSession { session, client, order, next });
+        }
+        Ask::CloseSession { session } => replica.call(ClientCall::CloseSession { session }),
+    }
+}
+
+fn storage_failed(error: StorageError) -> StopReason {
+    StopReason::Storage(error)
+}
+
+/// What a unit weighs in [`crate::Metrics::bytes_written`].
+fn unit_len(unit: &Write) -> usize {
+    let entries: usize = unit.puts.iter().map(Wire::wire_len).sum();
+    entries + unit.hard_state.as_ref().map_or(0, Bytes::len)
+}
+
+/// Lets every task that is ready run before this one goes on.
+///
+/// Unlike [`tokio::task::yield_now`] it goes to the back of the run queue right away instead of waiting for
+/// a look at sockets and timers.
+async fn give_way() {
+    let mut gave_way = false;
+    std::future::poll_fn(|context| {
+        if gave_way {
+            return Poll::Ready(());
+        }
+        gave_way = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
