@@ -47,6 +47,11 @@ use std::fmt;
 pub mod storage;
 pub mod transport;
 
+// The example of the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// A rule that an implementation breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{check}: {what}")]
