@@ -2,3 +2,8 @@
 //! and whether the example of the README compiles and runs.
 
 pub mod layers;
+
+// The example of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
