@@ -7,17 +7,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use slab::Slab;
 use synod_core::{ClientId, Command, Instant, Kind, RequestId, Sequence, Wire};
 
+use crate::fixed_map::FixedMap;
 use crate::sessions::SessionOp;
 use crate::{Order, ProposeError, ReplicaEvent, SessionKey, Token};
 
 pub(crate) struct Clients {
-    sessions: BTreeMap<SessionKey, LocalSession>,
-    by_client: BTreeMap<ClientId, SessionKey>,
-    by_nonce: BTreeMap<u64, SessionKey>,
-    /// Sessions that may have something to propose.
-    ready: VecDeque<SessionKey>,
+    sessions: Slab<LocalSession>,
+    by_key: FixedMap<SessionKey, usize>,
+    by_client: FixedMap<ClientId, usize>,
+    by_nonce: BTreeMap<u64, usize>,
+    /// Sessions that may have something to propose; some may be gone.
+    ready: VecDeque<usize>,
     window: usize,
     entries: usize,
     bytes: usize,
@@ -27,6 +30,7 @@ pub(crate) struct Clients {
 }
 
 struct LocalSession {
+    key: SessionKey,
     order: Order,
     stage: Stage,
     /// The number of the front of `slots`: everything below is settled.
@@ -73,8 +77,9 @@ pub(crate) struct Room {
 impl Clients {
     pub(crate) fn new(window: u32, retry_after: Duration) -> Clients {
         Clients {
-            sessions: BTreeMap::new(),
-            by_client: BTreeMap::new(),
+            sessions: Slab::new(),
+            by_key: FixedMap::default(),
+            by_client: FixedMap::default(),
             by_nonce: BTreeMap::new(),
             ready: VecDeque::new(),
             window: window as usize,
@@ -97,7 +102,7 @@ impl Clients {
     }
 
     pub(crate) fn is_known(&self, key: SessionKey) -> bool {
-        self.sessions.contains_key(&key)
+        self.by_key.contains_key(&key)
     }
 
     /// Begins to open a session; `asker` is told when it is open.
@@ -112,23 +117,33 @@ impl Clients {
             self.expire_at(deadline);
         }
         let stage = Stage::Opening { nonce, asker, proposed_at: None, pending: true };
-        self.by_nonce.insert(nonce, key);
-        self.sessions.insert(key, LocalSession::new(order, stage, Sequence(1)));
-        self.mark_ready(key);
+        let at = self.insert(LocalSession::new(key, order, stage, Sequence(1)));
+        self.by_nonce.insert(nonce, at);
+        self.mark_ready(at);
     }
 
     /// Takes over a session opened elsewhere.
     pub(crate) fn attach(&mut self, key: SessionKey, client: ClientId, order: Order, next: Sequence) {
-        self.by_client.insert(client, key);
-        self.sessions.insert(key, LocalSession::new(order, Stage::Open(client), next));
+        let at = self.insert(LocalSession::new(key, order, Stage::Open(client), next));
+        self.by_client.insert(client, at);
+    }
+
+    fn insert(&mut self, session: LocalSession) -> usize {
+        let key = session.key;
+        let at = self.sessions.insert(session);
+        self.by_key.insert(key, at);
+        at
     }
 
     /// Forgets a session: open proposals end with an unknown outcome. Returns its replicated id, if open.
     pub(crate) fn close(&mut self, key: SessionKey, events: &mut Vec<ReplicaEvent>) -> Option<ClientId> {
-        let session = self.sessions.remove(&key)?;
+        let at = self.by_key.remove(&key)?;
+        let session = self.sessions.remove(at);
         let client = match session.stage {
             Stage::Open(client) => {
-                self.by_client.remove(&client);
+                if self.by_client.get(&client) == Some(&at) {
+                    self.by_client.remove(&client);
+                }
                 Some(client)
             }
             Stage::Opening { nonce, asker, .. } => {
@@ -169,21 +184,20 @@ impl Clients {
         self.entries += 1;
         self.bytes += payload.len();
         self.expire_at(deadline);
-        let session = self.sessions.get_mut(&key).expect("the caller checked that the session is known");
-        session.waiting.push_back(Proposal { token, payload, deadline });
-        self.mark_ready(key);
+        let at = self.by_key[&key];
+        self.sessions[at].waiting.push_back(Proposal { token, payload, deadline });
+        self.mark_ready(at);
     }
 
     fn expire_at(&mut self, deadline: Instant) {
         self.next_expiry = Some(self.next_expiry.map_or(deadline, |at| at.min(deadline)));
     }
 
-    fn mark_ready(&mut self, key: SessionKey) {
-        if let Some(session) = self.sessions.get_mut(&key)
-            && !session.in_ready
-        {
+    fn mark_ready(&mut self, at: usize) {
+        let session = &mut self.sessions[at];
+        if !session.in_ready {
             session.in_ready = true;
-            self.ready.push_back(key);
+            self.ready.push_back(at);
         }
     }
 
@@ -196,12 +210,12 @@ impl Clients {
     pub(crate) fn collect(&mut self, now: Instant, room: &mut Room, commands: &mut Vec<Command>) {
         let before = commands.len();
         while room.entries > 0 && room.bytes > 0 {
-            let Some(key) = self.ready.pop_front() else { break };
-            let Some(session) = self.sessions.get_mut(&key) else { continue };
+            let Some(at) = self.ready.pop_front() else { break };
+            let Some(session) = self.sessions.get_mut(at) else { continue };
             session.in_ready = false;
             session.collect(now, self.window, room, commands);
             if session.wants_more(self.window) {
-                self.mark_ready(key);
+                self.mark_ready(at);
                 break;
             }
         }
@@ -212,12 +226,14 @@ impl Clients {
 
     /// Everything proposed and not answered wants to be proposed again: whoever had it may be gone.
     pub(crate) fn propose_all_again(&mut self) {
-        let keys: Vec<SessionKey> = self.sessions.keys().copied().collect();
-        for key in keys {
-            let session = self.sessions.get_mut(&key).expect("just listed");
+        let mut again = Vec::new();
+        for (at, session) in &mut self.sessions {
             if session.propose_again(|_| true) {
-                self.mark_ready(key);
+                again.push(at);
             }
+        }
+        for at in again {
+            self.mark_ready(at);
         }
     }
 
@@ -229,16 +245,16 @@ impl Clients {
         let overdue = |at: Instant| at + self.retry_after <= now;
         let mut oldest: Option<Instant> = None;
         let mut again = Vec::new();
-        for (key, session) in &mut self.sessions {
+        for (at, session) in &mut self.sessions {
             if session.propose_again(overdue) {
-                again.push(*key);
+                again.push(at);
             }
             let proposed = session.oldest_proposed();
             oldest = oldest.into_iter().chain(proposed).min();
         }
         self.next_retry = oldest.map(|at| at + self.retry_after);
-        for key in again {
-            self.mark_ready(key);
+        for at in again {
+            self.mark_ready(at);
         }
     }
 
@@ -264,35 +280,34 @@ impl Clients {
 
     /// Surely not proposed: it wants to be again. False if the command is not one of ours.
     pub(crate) fn refused(&mut self, client: ClientId, sequence: Sequence) -> bool {
-        let Some((key, session)) = self.find(client, sequence) else { return false };
+        let Some((at, session)) = self.find(client, sequence) else { return false };
         match &mut session.stage {
             Stage::Opening { pending, .. } => *pending = true,
             Stage::Open(_) => session.want_again(sequence),
         }
-        self.mark_ready(key);
+        self.mark_ready(at);
         true
     }
 
     /// Decided before its predecessor: the whole session is proposed again, in order.
     pub(crate) fn out_of_order(&mut self, client: ClientId) {
-        if let Some(key) = self.by_client.get(&client).copied()
-            && let Some(session) = self.sessions.get_mut(&key)
-            && session.propose_again(|_| true)
+        if let Some(at) = self.by_client.get(&client).copied()
+            && self.sessions[at].propose_again(|_| true)
         {
-            self.mark_ready(key);
+            self.mark_ready(at);
         }
     }
 
     /// Ends a proposal; its waiter's token. `None` if the command is not one of ours, or was ended before.
     pub(crate) fn complete(&mut self, client: ClientId, sequence: Sequence) -> Option<Token> {
-        let key = *self.by_client.get(&client)?;
-        let session = self.sessions.get_mut(&key)?;
+        let at = *self.by_client.get(&client)?;
+        let session = &mut self.sessions[at];
         let proposal = session.slot(sequence)?.proposal.take()?;
         self.entries -= 1;
         self.bytes -= proposal.payload.len();
         session.advance();
-        if !session.waiting.is_empty() && !session.in_ready {
-            self.mark_ready(key);
+        if !session.waiting.is_empty() {
+            self.mark_ready(at);
         }
         Some(proposal.token)
     }
@@ -305,8 +320,8 @@ impl Clients {
         error: impl FnOnce(Bytes) -> ProposeError,
         events: &mut Vec<ReplicaEvent>,
     ) {
-        let Some(key) = self.by_client.get(&client).copied() else { return };
-        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(at) = self.by_client.get(&client).copied() else { return };
+        let session = &mut self.sessions[at];
         let Some(proposal) = session.slot(sequence).and_then(|slot| slot.proposal.take()) else { return };
         session.advance();
         self.tell(proposal, error, events);
@@ -314,26 +329,27 @@ impl Clients {
 
     /// A session of ours was opened.
     pub(crate) fn opened(&mut self, nonce: u64, client: ClientId, events: &mut Vec<ReplicaEvent>) -> bool {
-        let Some(key) = self.by_nonce.remove(&nonce) else { return false };
-        let Some(session) = self.sessions.get_mut(&key) else { return false };
+        let Some(at) = self.by_nonce.remove(&nonce) else { return false };
+        let session = &mut self.sessions[at];
         if let Stage::Opening { asker: Some((token, _)), .. } = session.stage {
             events.push(ReplicaEvent::SessionOpened { token, result: Ok(client) });
         }
         session.stage = Stage::Open(client);
-        self.by_client.insert(client, key);
-        self.mark_ready(key);
+        self.by_client.insert(client, at);
+        self.mark_ready(at);
         true
     }
 
     /// A session was found gone. Proposals that were proposed have an unknown outcome; the replica's own
     /// session is opened again under `nonce` for the rest, any other session is forgotten.
     pub(crate) fn expired(&mut self, client: ClientId, nonce: u64, events: &mut Vec<ReplicaEvent>) {
-        let Some(key) = self.by_client.get(&client).copied() else { return };
+        let Some(at) = self.by_client.get(&client).copied() else { return };
+        let key = self.sessions[at].key;
         if key != SessionKey::OWN {
             self.close(key, events);
             return;
         }
-        let Some(mut session) = self.sessions.remove(&key) else { return };
+        let mut session = self.sessions.remove(at);
         self.by_client.remove(&client);
         self.open(key, nonce, session.order, None);
         let mut unproposed = VecDeque::new();
@@ -345,8 +361,8 @@ impl Clients {
             }
         }
         unproposed.append(&mut session.waiting);
-        let fresh = self.sessions.get_mut(&key).expect("just opened");
-        fresh.waiting = unproposed;
+        let fresh = self.by_key[&key];
+        self.sessions[fresh].waiting = unproposed;
     }
 
     /// Ends what nobody waits for any longer.
@@ -355,10 +371,10 @@ impl Clients {
             return;
         }
         let mut late: Vec<(Proposal, bool)> = Vec::new();
-        let mut never_opened: Vec<(SessionKey, Token, bool)> = Vec::new();
+        let mut never_opened: Vec<(usize, Token, bool)> = Vec::new();
         let mut next: Option<Instant> = None;
         let mut freed = Vec::new();
-        for (key, session) in &mut self.sessions {
+        for (at, session) in &mut self.sessions {
             let before = late.len();
             for slot in &mut session.slots {
                 if slot.proposal.as_ref().is_some_and(|proposal| proposal.deadline <= now) {
@@ -375,28 +391,28 @@ impl Clients {
                 }
             }
             if late.len() > before {
-                freed.push(*key);
+                freed.push(at);
             }
             let open = session.slots.iter().filter_map(|slot| slot.proposal.as_ref()).chain(&session.waiting);
             next = open.map(|proposal| proposal.deadline).chain(next).min();
             if let Stage::Opening { asker: Some((token, deadline)), proposed_at, .. } = session.stage {
                 if deadline <= now {
-                    never_opened.push((*key, token, proposed_at.is_some()));
+                    never_opened.push((at, token, proposed_at.is_some()));
                 } else {
                     next = Some(next.map_or(deadline, |at| at.min(deadline)));
                 }
             }
         }
         self.next_expiry = next;
-        for key in freed {
-            self.mark_ready(key);
+        for at in freed {
+            self.mark_ready(at);
         }
-        for (key, token, proposed) in never_opened {
-            if let Some(session) = self.sessions.get_mut(&key)
-                && let Stage::Opening { asker, .. } = &mut session.stage
-            {
+        for (at, token, proposed) in never_opened {
+            let session = &mut self.sessions[at];
+            if let Stage::Opening { asker, .. } = &mut session.stage {
                 *asker = None;
             }
+            let key = session.key;
             self.close(key, events);
             let error = if proposed {
                 ProposeError::Unknown
@@ -430,19 +446,20 @@ impl Clients {
     }
 
     /// The session that a command of ours belongs to: by client id, or by nonce for an opening.
-    fn find(&mut self, client: ClientId, sequence: Sequence) -> Option<(SessionKey, &mut LocalSession)> {
-        let key = if client == ClientId(0) {
+    fn find(&mut self, client: ClientId, sequence: Sequence) -> Option<(usize, &mut LocalSession)> {
+        let at = if client == ClientId(0) {
             *self.by_nonce.get(&sequence.0)?
         } else {
             *self.by_client.get(&client)?
         };
-        Some((key, self.sessions.get_mut(&key)?))
+        Some((at, &mut self.sessions[at]))
     }
 }
 
 impl LocalSession {
-    fn new(order: Order, stage: Stage, base: Sequence) -> LocalSession {
+    fn new(key: SessionKey, order: Order, stage: Stage, base: Sequence) -> LocalSession {
         LocalSession {
+            key,
             order,
             stage,
             base,

@@ -57,6 +57,7 @@ mod host;
 mod tail;
 
 mod clients;
+mod fixed_map;
 mod reads;
 mod sessions;
 

@@ -6,12 +6,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use synod_core::{ClientId, DecodeError, LogIndex, RequestId, Sequence, SessionLimits, Wire, WireReader};
 
 use crate::Order;
+use crate::fixed_map::FixedMap;
 
 /// The sessions of a cluster, the same on every replica at the same applied index.
 #[derive(Clone, Debug)]
 pub(crate) struct Sessions {
     limits: SessionLimits,
-    table: BTreeMap<ClientId, Session>,
+    table: FixedMap<ClientId, Session>,
     by_nonce: BTreeMap<u64, ClientId>,
 }
 
@@ -64,7 +65,7 @@ pub(crate) enum SessionOp {
 
 impl Sessions {
     pub(crate) fn new(limits: SessionLimits) -> Sessions {
-        Sessions { limits, table: BTreeMap::new(), by_nonce: BTreeMap::new() }
+        Sessions { limits, table: FixedMap::default(), by_nonce: BTreeMap::new() }
     }
 
     /// Opens a session at `index`, or finds the one that an earlier copy of the same request opened. Beyond
@@ -125,10 +126,14 @@ impl Sessions {
         session.last_applied = index;
         session.next = session.next.max(Sequence(request.sequence.0.saturating_add(1)));
         let at = usize::try_from(ahead).expect("inside the window");
-        if at >= session.replies.len() {
-            session.replies.resize(at + 1, Slot::Open);
+        if at == session.replies.len() {
+            session.replies.push_back(Slot::Applying);
+        } else {
+            if at > session.replies.len() {
+                session.replies.resize(at + 1, Slot::Open);
+            }
+            session.replies[at] = Slot::Applying;
         }
-        session.replies[at] = Slot::Applying;
         Verdict::Apply
     }
 
