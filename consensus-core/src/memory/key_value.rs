@@ -17,11 +17,12 @@ use crate::{
 /// Maps keys to values in memory. Commands are [`Put`], queries are [`Get`].
 ///
 /// Keys and values are copied out of the frames they arrive in, so an entry of the map keeps nothing else
-/// alive.
+/// alive; see [`KeyValue::sharing`] for the other choice.
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::disallowed_types, reason = "the hash seed is fixed, and the order of iteration never leaves")]
 pub struct KeyValue {
     map: HashMap<Bytes, Bytes, foldhash::fast::FixedState>,
+    shares: bool,
 }
 
 /// Sets a key; answered by [`Previous`].
@@ -48,6 +49,15 @@ pub struct Previous {
 }
 
 impl KeyValue {
+    /// An empty map that keeps values as slices of the payloads they came in: no copy per command.
+    ///
+    /// Right where each command is an allocation of its own, as in one process; over a network a single
+    /// value may keep a whole received frame alive.
+    #[must_use]
+    pub fn sharing() -> KeyValue {
+        KeyValue { shares: true, ..KeyValue::default() }
+    }
+
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Bytes> {
@@ -82,7 +92,11 @@ impl StateMachine for KeyValue {
             // A command that does not decode was decided all the same: it changes nothing and says so.
             let reply = match split_put(applied.payload) {
                 Some((key, value)) => {
-                    let value = Bytes::copy_from_slice(value);
+                    let value = if self.shares {
+                        applied.payload.slice_ref(value)
+                    } else {
+                        Bytes::copy_from_slice(value)
+                    };
                     match self.map.get_mut(key) {
                         Some(slot) => {
                             *slot = value;
