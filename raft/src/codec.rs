@@ -181,3 +181,160 @@ const HEARTBEAT: u8 = 8;
 const HEARTBEAT_REPLY: u8 = 9;
 const COMMIT_NOTICE: u8 = 10;
 const NEWER_TERM: u8 = 11;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use synod_core::{ClientId, Entry, Kind, RequestId, Sequence};
+
+    use super::*;
+    use crate::message::reign;
+
+    const AT: Position = Position { term: Term(2), index: LogIndex(5) };
+
+    fn one_entry() -> Entries {
+        Entries::numbered(LogIndex(6), vec![()], |index, ()| Entry {
+            index,
+            stamp: Term(3).stamp(),
+            reign: reign(Term(3), NodeId(1)),
+            kind: Kind::Command,
+            request: RequestId { client: ClientId(4), sequence: Sequence(2), first_incomplete: Sequence(1) },
+            payload: Bytes::from_static(b"hi"),
+        })
+    }
+
+    fn word(value: u64) -> String {
+        value.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_bytes_of_every_message_are_fixed() {
+        let (term, prev, commit) = (Term(3), AT, LogIndex(4));
+        let entries = one_entry();
+        let table = [
+            (Message::PreVote(PreVote { term, last: AT }), vec!["01", "3", "2", "5"]),
+            (
+                Message::PreVoteReply(PreVoteReply { term, asked: Term(4), granted: true }),
+                vec!["02", "3", "4", "01"],
+            ),
+            (Message::Vote(Vote { term, last: AT }), vec!["03", "3", "2", "5"]),
+            (Message::VoteReply(VoteReply { term, granted: false }), vec!["04", "3", "00"]),
+            (
+                Message::Append(Append { term, prev, commit, entries }),
+                vec![
+                    "05", "3", "2", "5", "4", "6", "01000000", "01000000", "3", "0", "00", "3", "1", "00",
+                    "4", "2", "1", "02000000", "6869",
+                ],
+            ),
+            (Message::Appended(Appended { term, through: LogIndex(6) }), vec!["06", "3", "6"]),
+            (
+                Message::AppendRejected(AppendRejected { term, prev: LogIndex(9), hint: AT }),
+                vec!["07", "3", "9", "2", "5"],
+            ),
+            (Message::Heartbeat(Heartbeat { term, commit, round: Round(7) }), vec!["08", "3", "4", "7"]),
+            (Message::HeartbeatReply(HeartbeatReply { term, round: Round(7) }), vec!["09", "3", "7"]),
+            (Message::CommitNotice(CommitNotice { term, commit }), vec!["0a", "3", "4"]),
+            (Message::NewerTerm(NewerTerm { term }), vec!["0b", "3"]),
+        ];
+        for (message, parts) in table {
+            // A part of one digit is a number of eight bytes, any other is hexadecimal.
+            let want: String = parts
+                .iter()
+                .map(|part| if part.len() == 1 { word(part.parse().unwrap()) } else { (*part).to_string() })
+                .collect();
+            let bytes = message.to_bytes();
+            let got: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(got, want, "{message}");
+            assert_eq!(message.wire_len(), bytes.len(), "{message}");
+            assert_eq!(Message::from_bytes(bytes), Ok(message));
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_the_hard_state_are_fixed() {
+        let states = [
+            (HardState { term: Term(7), voted_for: Some(NodeId(2)) }, format!("01{}{}", word(7), word(2))),
+            (HardState { term: Term(7), voted_for: None }, format!("01{}{}", word(7), word(0))),
+        ];
+        for (state, want) in states {
+            let bytes = state.to_bytes();
+            assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), want);
+            assert_eq!(bytes.len(), state.wire_len());
+            assert_eq!(HardState::from_bytes(bytes), Ok(state));
+        }
+        assert_eq!(HardState::recover(None), Ok(HardState::default()));
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_an_error() {
+        let mut later = HardState::default().to_bytes().to_vec();
+        later[0] = 2;
+        let version = DecodeError::Unknown { what: "hard state version", value: 2 };
+        assert_eq!(HardState::from_bytes(Bytes::from(later)), Err(version));
+        let mut unknown = Message::NewerTerm(NewerTerm { term: Term(1) }).to_bytes().to_vec();
+        unknown[0] = 12;
+        let tag = DecodeError::Unknown { what: "raft message", value: 12 };
+        assert_eq!(Message::from_bytes(Bytes::from(unknown)), Err(tag));
+        let beyond = Message::NewerTerm(NewerTerm { term: Term::MAX.next() }).to_bytes();
+        assert_eq!(Message::from_bytes(beyond), Err(DecodeError::Impossible { what: "term" }));
+        let mut trailing = HardState::default().to_bytes().to_vec();
+        trailing.push(0);
+        assert_eq!(HardState::from_bytes(Bytes::from(trailing)), Err(DecodeError::Trailing(1)));
+    }
+
+    fn term() -> impl Strategy<Value = Term> {
+        prop_oneof![0u64..9, Just(Term::MAX.0)].prop_map(Term)
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        let numbers = (term(), term(), any::<u64>(), any::<u64>(), any::<bool>(), 0usize..5);
+        (0u8..11, numbers).prop_map(|(kind, (term, other, a, b, granted, count))| {
+            let at = Position { term: other, index: LogIndex(a) };
+            match kind {
+                0 => Message::PreVote(PreVote { term, last: at }),
+                1 => Message::PreVoteReply(PreVoteReply { term, asked: other, granted }),
+                2 => Message::Vote(Vote { term, last: at }),
+                3 => Message::VoteReply(VoteReply { term, granted }),
+                4 => {
+                    let entries = Entries::numbered(LogIndex(b >> 1).next(), vec![(); count], |index, ()| {
+                        Entry { index, ..one_entry()[0].clone() }
+                    });
+                    Message::Append(Append { term, prev: at, commit: LogIndex(b), entries })
+                }
+                5 => Message::Appended(Appended { term, through: LogIndex(a) }),
+                6 => Message::AppendRejected(AppendRejected { term, prev: LogIndex(b), hint: at }),
+                7 => Message::Heartbeat(Heartbeat { term, commit: LogIndex(a), round: Round(b) }),
+                8 => Message::HeartbeatReply(HeartbeatReply { term, round: Round(b) }),
+                9 => Message::CommitNotice(CommitNotice { term, commit: LogIndex(a) }),
+                _ => Message::NewerTerm(NewerTerm { term }),
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_survives_the_wire(message in message()) {
+            let bytes = message.to_bytes();
+            prop_assert_eq!(bytes.len(), message.wire_len());
+            prop_assert_eq!(Message::from_bytes(bytes), Ok(message));
+        }
+
+        #[test]
+        fn a_cut_message_is_an_error_and_a_changed_one_no_panic(
+            message in message(), at in any::<prop::sample::Index>(), to in any::<u8>(),
+        ) {
+            let bytes = message.to_bytes();
+            let at = at.index(bytes.len());
+            prop_assert!(Message::from_bytes(bytes.slice(..at)).is_err());
+            let mut changed = bytes.to_vec();
+            changed[at] = to;
+            let _ = Message::from_bytes(Bytes::from(changed));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = HardState::from_bytes(Bytes::from(bytes.clone()));
+            let _ = Message::from_bytes(Bytes::from(bytes));
+        }
+    }
+}

@@ -44,7 +44,7 @@ impl Default for RaftConfig {
             append_bytes_max: 1 << 20,
             uncommitted_entries_max: 64 * 1024,
             uncommitted_bytes_max: 64 << 20,
-            tail_bytes_max: 32 << 20,
+            tail_bytes_max: 16 << 20,
         }
     }
 }
@@ -101,14 +101,14 @@ impl RaftConfig {
         self
     }
 
-    /// How many entries may be undecided at a leader before it refuses proposals. Default 65,536.
+    /// How many entries may be undecided, or not on its own disk yet, before a leader refuses proposals. Default 65,536.
     #[must_use]
     pub fn uncommitted_entries_max(mut self, entries: usize) -> RaftConfig {
         self.uncommitted_entries_max = entries;
         self
     }
 
-    /// How many bytes of proposals may be undecided at a leader before it refuses more. Default 64 MiB.
+    /// How many bytes of them, before a leader refuses proposals. Default 64 MiB.
     #[must_use]
     pub fn uncommitted_bytes_max(mut self, bytes: usize) -> RaftConfig {
         self.uncommitted_bytes_max = bytes;
@@ -116,7 +116,7 @@ impl RaftConfig {
     }
 
     /// How many bytes of the log's end are kept in memory; older entries are loaded from storage for the
-    /// peers that need them. Default 32 MiB.
+    /// peers that need them. Default 16 MiB.
     #[must_use]
     pub fn tail_bytes_max(mut self, bytes: usize) -> RaftConfig {
         self.tail_bytes_max = bytes;

@@ -21,6 +21,9 @@ pub(crate) struct Progress {
     in_flight_bytes: usize,
     /// When an acknowledgement last moved `matched`, or the first of the appends in flight was sent.
     progress_at: Instant,
+    /// How often patience was lost since `matched` last moved: it doubles each time, because the peer may
+    /// only be slow.
+    fallbacks: u32,
     /// When the peer last answered anything in this term.
     pub(crate) heard_at: Instant,
     /// The latest round that the peer answered.
@@ -65,6 +68,7 @@ impl Progress {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             progress_at: now,
+            fallbacks: 0,
             heard_at: now,
             confirmed: Round::default(),
             told: LogIndex::ZERO,
@@ -126,6 +130,7 @@ impl Progress {
         if news {
             self.matched = through;
             self.progress_at = now;
+            self.fallbacks = 0;
         }
         let planned = self.next;
         if self.flow == Flow::Replicate {
@@ -163,9 +168,11 @@ impl Progress {
     /// Nothing was acknowledged for `patience` although appends are in flight: they may be lost. True if
     /// the peer is probed from now on.
     pub(crate) fn lose_patience(&mut self, now: Instant, patience: Duration) -> bool {
+        let patience = patience * (1 << self.fallbacks.min(FALLBACKS_COUNTED));
         if self.in_flight.is_empty() || now - self.progress_at < patience {
             return false;
         }
+        self.fallbacks += 1;
         self.forget_in_flight();
         self.flow = Flow::Probe { waiting: false, bare: true };
         self.next = self.matched.next();
@@ -194,6 +201,9 @@ impl Progress {
         self.load = None;
     }
 }
+
+/// Patience grows to at most sixteen times what it was.
+const FALLBACKS_COUNTED: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -281,6 +291,10 @@ mod tests {
         assert_eq!(peer.room(LogIndex(15), WIDE, WIDE), Some(Room { entries: 0, bytes: 0 }));
         peer.on_appended(LogIndex(10), NOW);
         assert_eq!(peer.room(LogIndex(15), WIDE, WIDE), Some(WIDE));
+        let again = NOW + 10 * PATIENCE;
+        peer.sent(LogIndex(15), 10, again);
+        assert!(!peer.lose_patience(again + PATIENCE, PATIENCE), "it may only be slow");
+        assert!(peer.lose_patience(again + 2 * PATIENCE, PATIENCE));
     }
 
     #[test]

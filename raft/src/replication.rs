@@ -25,9 +25,10 @@ pub(crate) struct Leader {
     /// Proposed since the last flush, and not in the log yet.
     proposed: Vec<Command>,
     proposed_bytes: usize,
-    /// Segments proposed in this term and not decided: last index and weight of each.
-    uncommitted: VecDeque<(LogIndex, usize)>,
-    uncommitted_bytes: usize,
+    /// Segments of this term that are not decided, or not on this replica's own disk yet: last index and
+    /// weight of each.
+    unsettled: VecDeque<(LogIndex, usize)>,
+    unsettled_bytes: usize,
     /// True if somebody's log may have been confirmed further since the commit rule was last applied.
     progressed: bool,
     heartbeat_at: Instant,
@@ -91,8 +92,8 @@ impl Raft {
             first_index,
             proposed: Vec::new(),
             proposed_bytes: 0,
-            uncommitted: VecDeque::new(),
-            uncommitted_bytes: 0,
+            unsettled: VecDeque::new(),
+            unsettled_bytes: 0,
             progressed: true,
             heartbeat_at: now + self.config.heartbeat_interval,
             notice: None,
@@ -110,35 +111,35 @@ impl Raft {
             }
             return;
         };
-        let undecided = self.log.last_index().distance_from(self.decided);
-        let undecided =
-            usize::try_from(undecided).unwrap_or(usize::MAX).saturating_add(leader.proposed.len());
-        let mut entries_left = self.config.uncommitted_entries_max.saturating_sub(undecided);
-        let mut bytes_left = self
-            .config
-            .uncommitted_bytes_max
-            .saturating_sub(leader.uncommitted_bytes.saturating_add(leader.proposed_bytes));
-        let weight: usize = commands.iter().map(command_weight).sum();
+        // What others have decided and this disk has not yet written counts too: its queue is bounded by this.
+        let settled = self.decided.min(self.disk.durable());
+        let unsettled = usize::try_from(self.log.last_index().distance_from(settled)).unwrap_or(usize::MAX);
+        let entries = unsettled.saturating_add(leader.proposed.len());
+        let bytes = leader.unsettled_bytes.saturating_add(leader.proposed_bytes);
+        let mut entries_left = self.config.uncommitted_entries_max.saturating_sub(entries);
+        let mut bytes_left = self.config.uncommitted_bytes_max.saturating_sub(bytes);
+        let mut weight: usize = commands.iter().map(command_weight).sum();
         if commands.len() > entries_left || weight > bytes_left {
             let largest = self.config.uncommitted_bytes_max;
-            commands = commands
-                .into_iter()
-                .filter_map(|command| {
-                    let weight = command_weight(&command);
-                    if entries_left > 0 && weight <= bytes_left {
-                        entries_left -= 1;
-                        bytes_left -= weight;
-                        return Some(command);
-                    }
-                    let why = if weight > largest { Refusal::TooLarge } else { Refusal::Full };
-                    effects.event(LogEvent::Refused { command, why });
-                    None
-                })
-                .collect();
-            leader.proposed_bytes += commands.iter().map(command_weight).sum::<usize>();
-        } else {
-            leader.proposed_bytes += weight;
+            commands.retain(|command| {
+                let weight = command_weight(command);
+                let fits = entries_left > 0 && weight <= bytes_left;
+                if fits {
+                    entries_left -= 1;
+                    bytes_left -= weight;
+                    return true;
+                }
+                let why = if weight > largest { Refusal::TooLarge } else { Refusal::Full };
+                if why == Refusal::Full {
+                    // Nothing overtakes a refused command of the same call.
+                    entries_left = 0;
+                }
+                effects.event(LogEvent::Refused { command: command.clone(), why });
+                false
+            });
+            weight = commands.iter().map(command_weight).sum();
         }
+        leader.proposed_bytes += weight;
         if leader.proposed.is_empty() {
             leader.proposed = commands;
         } else {
@@ -170,8 +171,8 @@ impl Raft {
         });
         self.log.append(entries.clone(), weight);
         let last = self.log.last_index();
-        leader.uncommitted.push_back((last, weight));
-        leader.uncommitted_bytes += weight;
+        leader.unsettled.push_back((last, weight));
+        leader.unsettled_bytes += weight;
         self.disk.wrote(effects.write_id(), last, now);
         effects.put(entries);
     }
@@ -182,17 +183,18 @@ impl Raft {
         if !std::mem::take(&mut leader.progressed) {
             return;
         }
+        let durable = self.disk.durable();
         let reached = self.membership.quorums().reached_by_replication_quorum(&|node| {
-            if node == self.node { self.disk.durable() } else { leader.matched(node) }
+            if node == self.node { durable } else { leader.matched(node) }
         });
         // Entries of earlier terms are never counted by themselves (section 5.4.2, figure 8).
-        if reached <= self.decided || self.log.term_at(reached) != Some(self.hard_state.term) {
-            return;
+        if reached > self.decided && self.log.term_at(reached) == Some(self.hard_state.term) {
+            self.decided = reached;
         }
-        self.decided = reached;
-        while let Some((_, weight)) = leader.uncommitted.front().filter(|(last, _)| *last <= reached) {
-            leader.uncommitted_bytes -= weight;
-            leader.uncommitted.pop_front();
+        let settled = self.decided.min(durable);
+        while let Some((_, weight)) = leader.unsettled.front().filter(|(last, _)| *last <= settled) {
+            leader.unsettled_bytes -= weight;
+            leader.unsettled.pop_front();
         }
     }
 
