@@ -108,7 +108,7 @@ mod tests {
         let slots = Slots::default();
         let mut waiting = Waiting::default();
         let (slot, promise) = slots.promise();
-        let mut poll = || slot.poll(&mut Context::from_waker(Waker::noop()));
+        let poll = || slot.poll(&mut Context::from_waker(Waker::noop()));
         let tokens: Vec<Token> = waiting.many(promise, 3).collect();
         for (position, token) in tokens.iter().enumerate().rev() {
             assert!(poll().is_pending());

@@ -4,14 +4,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use synod_core::memory::{Get, KeyValue, MemoryNetwork, MemoryStorage, Put};
-use synod_core::{Identity, LogReader, Machine, NodeId, Recovered, Storage, StorageError, Write};
+use synod_core::memory::{Get, MemoryNetwork, MemoryStorage, Put};
+use synod_core::{
+    Applied, Identity, LogReader, Machine, NodeId, Outputs, Recovered, StateMachine, StateMachineError,
+    Storage, StorageError, Write,
+};
 use synod_raft::{Raft, RaftConfig};
-use synod_runtime::{Node, NodeBuilder};
+use synod_runtime::{Node, NodeBuilder, NodeStatus};
 
 pub type Message = <Raft as Machine>::Message;
 
@@ -27,47 +29,36 @@ pub fn get(key: impl Into<String>) -> Get {
     Get { key: bytes(key) }
 }
 
-/// Three nodes in one process, each with a storage that survives it.
-pub struct Cluster {
+/// Nodes in one process, each with a storage that survives it.
+pub struct Cluster<S: StateMachine> {
     pub network: MemoryNetwork<Message>,
     pub storages: Vec<MemoryStorage>,
     pub nodes: Vec<Node>,
+    make: fn() -> S,
 }
 
-pub fn config() -> RaftConfig {
-    Raft::config()
-}
-
-impl Cluster {
-    pub async fn of(size: u64) -> Cluster {
-        Cluster::with(size, |builder| builder).await
-    }
-
-    pub async fn with(
-        size: u64,
-        change: impl Fn(NodeBuilder<RaftConfig, KeyValue>) -> NodeBuilder<RaftConfig, KeyValue>,
-    ) -> Cluster {
-        let mut cluster = Cluster { network: MemoryNetwork::new(), storages: Vec::new(), nodes: Vec::new() };
+impl<S: StateMachine> Cluster<S> {
+    pub async fn of(size: u64, make: fn() -> S) -> Cluster<S> {
+        let storages = (0..size).map(|_| MemoryStorage::new()).collect();
+        let mut cluster = Cluster { network: MemoryNetwork::new(), storages, nodes: Vec::new(), make };
         for id in 1..=size {
-            cluster.storages.push(MemoryStorage::new());
-            let builder = cluster.builder(size, NodeId(id));
-            cluster.nodes.push(change(builder).start().await.expect("the node starts"));
+            let node = cluster.builder(NodeId(id)).start().await.expect("the node starts");
+            cluster.nodes.push(node);
         }
         cluster
     }
 
-    pub fn builder(&self, size: u64, id: NodeId) -> NodeBuilder<RaftConfig, KeyValue> {
-        Node::builder(id, config())
-            .members(1..=size)
+    pub fn builder(&self, id: NodeId) -> NodeBuilder<RaftConfig, S> {
+        Node::builder(id, Raft::config())
+            .members(1..=self.storages.len() as u64)
             .storage(self.storages[id.0 as usize - 1].clone())
             .transport(self.network.attach(id))
-            .state_machine(KeyValue::default())
+            .state_machine((self.make)())
             .seed(id.0)
     }
 
     pub async fn restart(&mut self, id: NodeId) {
-        let size = self.storages.len() as u64;
-        let node = self.builder(size, id).start().await.expect("the node starts again");
+        let node = self.builder(id).start().await.expect("the node starts again");
         self.nodes[id.0 as usize - 1] = node;
     }
 
@@ -75,27 +66,24 @@ impl Cluster {
         &self.nodes[id.0 as usize - 1]
     }
 
-    /// Waits until a majority of the running nodes follow one leader that says so itself.
+    /// Waits until the running nodes, a majority, agree on one running leader.
     pub async fn leader(&self) -> NodeId {
         loop {
-            for node in &self.nodes {
-                let status = node.status();
-                if status.is_leader() && status.stopped().is_none() {
-                    let agree = self.nodes.iter().filter(|n| n.status().leader == Some(status.node)).count();
-                    if agree * 2 > self.nodes.len() {
-                        return status.node;
-                    }
-                }
+            let mut watched: Vec<_> = self.nodes.iter().map(Node::watch_status).collect();
+            let running: Vec<NodeStatus> = watched
+                .iter_mut()
+                .map(|status| status.borrow_and_update().clone())
+                .filter(|status| status.stopped().is_none())
+                .collect();
+            let leaders: Vec<NodeId> = running.iter().filter(|s| s.is_leader()).map(|s| s.node).collect();
+            if let [leader] = leaders[..]
+                && running.len() * 2 > self.nodes.len()
+                && running.iter().all(|status| status.leader == Some(leader))
+            {
+                return leader;
             }
-            let changes = self.nodes.iter().map(|node| {
-                let mut status = node.watch_status();
-                Box::pin(async move {
-                    let _ = status.changed().await;
-                })
-            });
-            // A change may have come between the look and the wait: look again soon.
-            let _ =
-                tokio::time::timeout(Duration::from_millis(20), futures::future::select_all(changes)).await;
+            let changes = watched.iter_mut().map(|status| Box::pin(status.changed()));
+            let _ = futures::future::select_all(changes).await;
         }
     }
 
@@ -170,4 +158,41 @@ impl Storage for SlowStorage {
     fn blocking(&self) -> bool {
         true
     }
+}
+
+/// Keeps every command in the order applied. Answers how many there are; a query gives them all.
+#[derive(Default)]
+pub struct Lines {
+    pub lines: Vec<Bytes>,
+    /// A command with this content is an error of the state machine.
+    pub poison: Option<&'static str>,
+    /// A command with this content panics.
+    pub bomb: Option<&'static str>,
+}
+
+impl StateMachine for Lines {
+    fn apply(&mut self, batch: &[Applied<'_>], out: &mut Outputs) -> Result<(), StateMachineError> {
+        for applied in batch {
+            let is = |text: Option<&str>| text.is_some_and(|text| text.as_bytes() == applied.payload);
+            if is(self.poison) {
+                return Err(StateMachineError::new("poisoned"));
+            }
+            assert!(!is(self.bomb), "the bomb of the test");
+            self.lines.push(applied.payload.clone());
+            out.reply(Bytes::from(self.lines.len().to_string()));
+        }
+        Ok(())
+    }
+
+    fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError> {
+        if query != b"all" {
+            return Err(StateMachineError::new("the only question is `all`"));
+        }
+        Ok(Bytes::from(self.lines.join(&b"\n"[..])))
+    }
+}
+
+/// Watches a node's status until `wanted`.
+pub async fn until(node: &Node, wanted: impl FnMut(&NodeStatus) -> bool) -> NodeStatus {
+    node.watch_status().wait_for(wanted).await.expect("the node is held").clone()
 }
