@@ -1,0 +1,266 @@
+//! Runs clusters in virtual time, with faults, and checks every invariant after every event.
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use serde::Serialize;
+use synod_simulator::diagram;
+use synod_simulator::rare::Rare;
+use synod_simulator::run::{Level, Run, SIMULATED, Simulated, THREAD_NAME};
+use synod_simulator::sweep::{self, Length, Summary, Sweep};
+
+/// Simulates clusters with faults and checks every invariant after every event.
+#[derive(Debug, Parser)]
+#[command(name = "simulate", version)]
+struct Arguments {
+    /// The protocol
+    #[arg(long, default_value = "raft")]
+    protocol: String,
+    /// How many seeds to run (default 1000)
+    #[arg(long, conflicts_with = "time")]
+    seeds: Option<u64>,
+    /// Run seeds for this long, as in 60s or 5m
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    time: Option<Duration>,
+    /// Run seeds for this much processor time, summed over threads
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["time", "seeds"])]
+    cpu: Option<Duration>,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Nodes of each cluster
+    #[arg(long, default_value_t = 3)]
+    replicas: usize,
+    /// The bare protocol or the full replica [default: the protocol's highest]
+    #[arg(long, value_name = "protocol|replica")]
+    level: Option<String>,
+    /// Threads [default: one for each core]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    /// End at the first violation
+    #[arg(long)]
+    first: bool,
+    /// Run this seed alone and print what happened
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time", "cpu", "from", "json"])]
+    replay: Option<u64>,
+    /// With --replay: draw it instead, as a self-contained page
+    #[arg(long, value_name = "FILE", requires = "replay")]
+    html: Option<std::path::PathBuf>,
+    /// With --replay: do not print the trace. Prints its hash as the last word
+    #[arg(long)]
+    trace_hash: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    protocol: &'static str,
+    level: &'static str,
+    replicas: usize,
+    seeds: u64,
+    events: u64,
+    events_per_s: u64,
+    simulated_hours: f64,
+    faults: serde_json::Map<String, serde_json::Value>,
+    decided: u64,
+    client_ops: u64,
+    violations: u64,
+    trace_hash: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if !error.use_stderr() => {
+            print!("{error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            return refuse(error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default());
+        }
+    };
+    match simulate(&arguments) {
+        Ok(code) => code,
+        Err(problem) => refuse(&problem),
+    }
+}
+
+fn refuse(problem: &str) -> ExitCode {
+    eprintln!("simulate: {problem}");
+    ExitCode::from(2)
+}
+
+fn simulate(arguments: &Arguments) -> Result<ExitCode, String> {
+    let simulated = Simulated::named(&arguments.protocol).ok_or_else(|| {
+        let known: Vec<&str> = SIMULATED.iter().map(|simulated| simulated.name).collect();
+        format!("unknown protocol `{}`; there is {}", arguments.protocol, known.join(", "))
+    })?;
+    let level = match arguments.level.as_deref() {
+        None => simulated.levels[0],
+        Some(name) => *simulated
+            .levels
+            .iter()
+            .find(|level| level.name() == name)
+            .ok_or_else(|| format!("unknown level `{name}` for {}", simulated.name))?,
+    };
+    if !(1..=9).contains(&arguments.replicas) {
+        return Err(format!("--replicas must be between 1 and 9, not {}", arguments.replicas));
+    }
+    if arguments.jobs == Some(0) {
+        return Err("--jobs must be at least 1".to_owned());
+    }
+    if let Some(seed) = arguments.replay {
+        return replay(arguments, simulated, level, seed);
+    }
+    let length = match (arguments.time, arguments.cpu) {
+        (Some(time), _) => Length::Time(time),
+        (_, Some(time)) => Length::CpuTime(time),
+        _ => Length::Seeds(arguments.seeds.unwrap_or(1000)),
+    };
+    let jobs = arguments
+        .jobs
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let sweep = Sweep { simulated, level, replicas: arguments.replicas, from: arguments.from, length, jobs };
+    let summary = sweep::run(&sweep, arguments.first, |so_far| {
+        eprintln!(
+            "{} seeds, {:.1} M events, {:.0} events/s per core, {} violations",
+            so_far.seeds,
+            so_far.events as f64 / 1e6,
+            so_far.events_per_s(),
+            so_far.violations_count
+        );
+    });
+    Ok(report(arguments, &sweep, &summary))
+}
+
+fn report(arguments: &Arguments, sweep: &Sweep, summary: &Summary) -> ExitCode {
+    let Sweep { simulated, level, replicas, .. } = *sweep;
+    let never = if summary.seeds >= SEEDS_FOR_RARE_PATHS {
+        summary.never(&simulated.expected(level))
+    } else {
+        Vec::new()
+    };
+    for outcome in &summary.violations {
+        let Some(violation) = &outcome.violation else { continue };
+        eprintln!("seed {} step {}: {violation}", outcome.seed, outcome.events);
+        eprintln!("    {}", replay_line(simulated, level, replicas, outcome.seed));
+    }
+    for rare in &never {
+        eprintln!("never happened: {}", rare.name());
+    }
+    if arguments.json {
+        let faults =
+            summary.faults.iter().map(|(fault, count)| (fault.name().to_owned(), count.into())).collect();
+        let report = Report {
+            protocol: simulated.name,
+            level: level.name(),
+            replicas,
+            seeds: summary.seeds,
+            events: summary.events,
+            events_per_s: summary.events_per_s() as u64,
+            simulated_hours: summary.simulated_s / 3600.0,
+            faults,
+            decided: summary.decided,
+            client_ops: summary.client_ops,
+            violations: summary.violations_count,
+            trace_hash: format!("{:016x}", summary.hash),
+        };
+        println!("{}", serde_json::to_string(&report).expect("a report is JSON"));
+    } else {
+        table(sweep, summary);
+    }
+    if arguments.trace_hash {
+        println!("trace hash {:016x}", summary.hash);
+    }
+    if summary.violations_count == 0 && never.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn table(sweep: &Sweep, summary: &Summary) {
+    let Sweep { simulated, level, replicas, .. } = *sweep;
+    println!("protocol         {}, level {}, {replicas} replicas", simulated.name, level.name());
+    println!("seeds            {}", summary.seeds);
+    println!("events           {}", summary.events);
+    println!("events/s a core  {:.0}", summary.events_per_s());
+    println!("simulated hours  {:.3}", summary.simulated_s / 3600.0);
+    println!("decided          {}", summary.decided);
+    println!("client ops       {}", summary.client_ops);
+    for (fault, count) in summary.faults.iter() {
+        println!("  {:<20} {count}", fault.name());
+    }
+    println!("rare paths");
+    for rare in Rare::ALL {
+        println!("  {:<50} {}", rare.name(), summary.rare[*rare]);
+    }
+    println!("violations       {}", summary.violations_count);
+    println!("trace hash       {:016x}", summary.hash);
+}
+
+fn replay_line(simulated: Simulated, level: Level, replicas: usize, seed: u64) -> String {
+    format!(
+        "cargo run --release --bin simulate -- --protocol {} --level {} --replicas {replicas} --replay {seed}",
+        simulated.name,
+        level.name()
+    )
+}
+
+fn replay(arguments: &Arguments, simulated: Simulated, level: Level, seed: u64) -> Result<ExitCode, String> {
+    let wants_trace = !arguments.trace_hash || arguments.html.is_some();
+    let replicas = arguments.replicas;
+    let work = move || simulated.run(level, seed, replicas, wants_trace);
+    let run = std::thread::Builder::new()
+        .name(THREAD_NAME.to_owned())
+        .spawn(work)
+        .map_err(|error| format!("no thread: {error}"))?
+        .join()
+        .map_err(|_| "the run panicked".to_owned())?;
+    if let (Some(file), Some(trace)) = (&arguments.html, &run.trace) {
+        let page = diagram::page(&run, trace);
+        std::fs::write(file, page).map_err(|error| format!("{}: {error}", file.display()))?;
+        eprintln!("drawn to {}", file.display());
+    } else if !arguments.trace_hash {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let printed = print_trace(&run, &mut out);
+        if printed.is_err() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let outcome = &run.outcome;
+    let code = match &outcome.violation {
+        Some(violation) => {
+            eprintln!("seed {seed} step {}: {violation}", outcome.events);
+            eprintln!("    {}", replay_line(simulated, level, replicas, seed));
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    };
+    println!("seed {seed}, {} events, trace hash {:016x}", outcome.events, outcome.hash);
+    Ok(code)
+}
+
+fn print_trace(run: &Run, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{:#?}", run.options)?;
+    for line in run.trace.iter().flat_map(|trace| trace.lines()) {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
+/// Sweeps of at least so many seeds must have taken every rare path.
+const SEEDS_FOR_RARE_PATHS: u64 = 2_000;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "a time is a number and s, m or h".to_owned())?;
+    let seconds = match &text[digits.len()..] {
+        "s" | "" => number,
+        "m" => number.saturating_mul(60),
+        "h" => number.saturating_mul(3600),
+        unit => return Err(format!("unknown unit `{unit}`: use s, m or h")),
+    };
+    Ok(Duration::from_secs(seconds))
+}

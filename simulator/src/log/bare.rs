@@ -1,0 +1,331 @@
+//! Level `protocol`: a bare log protocol on its host. No sessions, no state machine; the simulator proposes,
+//! and what the protocol calls decided is held against what is.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use synod_core::{
+    ClientId, Command, Compacted, Envelope, GroupId, Inbound, Input, Instant, Kind, LoadId, Loaded, LogCall,
+    LogEvent, Machine, Membership, NodeId, Protocol, ReadId, Recovered, RequestId, Role, Sequence, Start,
+    WriteId,
+};
+use synod_replica::{Actions, Host};
+
+use super::{LogAdapter, Watch, membership};
+use crate::clock::Time;
+use crate::observer::read_index::ReadIndexes;
+use crate::observer::{Checked, LogObserver, Violation, violation};
+use crate::options::Options;
+use crate::rare::{Rare, RareCounts};
+use crate::rng::{Chance, Rng};
+use crate::subject::{Agenda, Moment, NodeState, NodeView, Output, Subject, Tally};
+
+/// A cluster of bare protocols.
+pub struct Bare<A: LogAdapter> {
+    membership: Membership,
+    config: A::Config,
+    bounds: A::Bounds,
+    think_mean: Time,
+    reads: Chance,
+    tail_bytes_max: usize,
+    watch: Watch<A>,
+    read_indexes: ReadIndexes,
+    /// The reads under way: where, and the least index that may answer.
+    open_reads: BTreeMap<ReadId, (usize, u64)>,
+    sequences: Vec<u64>,
+    reads_asked: u64,
+    client_ops: u64,
+    rare: RareCounts,
+    others: Vec<(NodeId, synod_core::Packet<Message<A>>)>,
+    actions: Actions<Message<A>>,
+    events: Vec<LogEvent>,
+    healing: Option<Healing>,
+}
+
+type Message<A> = <<A as LogAdapter>::Protocol as Machine>::Message;
+
+struct Healing {
+    /// Everything through here must be decided at every core node.
+    through: u64,
+    /// Reads through this one must have ended.
+    reads: u64,
+}
+
+/// What a client of a bare protocol asks.
+#[derive(Clone, Debug)]
+pub enum BareCall {
+    /// Order these.
+    Propose(Vec<Command>),
+    /// Tell an index to read at.
+    Read(ReadId),
+}
+
+/// Entries decided after faults ended, before a cluster counts as healed: more than elections leave by themselves.
+const HEALED_ENTRIES: u64 = 20;
+
+impl<A: LogAdapter> Bare<A> {
+    /// The cluster of a seed.
+    pub fn new(options: &Options, rng: &mut Rng) -> Bare<A> {
+        let membership = membership::<A>(options, rng);
+        let (config, bounds) = A::config(options, rng);
+        Bare {
+            config,
+            bounds,
+            think_mean: options.clients.think_mean,
+            reads: options.clients.reads,
+            tail_bytes_max: options.node.tail_bytes_max,
+            watch: Watch::new(&membership),
+            membership,
+            read_indexes: ReadIndexes::default(),
+            open_reads: BTreeMap::new(),
+            sequences: vec![0; options.clients.clients as usize],
+            reads_asked: 0,
+            client_ops: 0,
+            rare: RareCounts::default(),
+            others: Vec::new(),
+            actions: Actions::default(),
+            events: Vec::new(),
+            healing: None,
+        }
+    }
+
+    fn on_event(&mut self, moment: Moment, event: LogEvent) -> Checked {
+        match event {
+            LogEvent::Decided(index) => {
+                self.client_ops += 1;
+                self.read_indexes.acknowledge(index.0);
+            }
+            LogEvent::ReadReady { id, index } => {
+                let Some((node, floor)) = self.open_reads.remove(&id) else {
+                    return Err(violation(
+                        "RI11",
+                        format!("n{}: {id} answered, and nobody asks it", moment.node + 1),
+                    ));
+                };
+                self.rare[Rare::ReadConfirmed] += 1;
+                self.client_ops += 1;
+                ReadIndexes::answered(node, index.0, floor)?;
+            }
+            LogEvent::ReadFailed { id, .. } => {
+                self.open_reads.remove(&id);
+                self.rare[Rare::ReadFailed] += 1;
+            }
+            LogEvent::Refused { .. } => self.rare[Rare::Refused] += 1,
+            LogEvent::Role(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl<A: LogAdapter> Subject for Bare<A> {
+    type Message = Message<A>;
+    type Node = Host<A::Protocol>;
+    type Call = BareCall;
+
+    fn open(&mut self, moment: Moment, recovered: Recovered, seed: u64) -> Result<Self::Node, Violation> {
+        let start = Start {
+            node: NodeId(moment.node as u64 + 1),
+            membership: self.membership.clone(),
+            config: self.config.clone(),
+            recovered: recovered.clone(),
+            now: moment.now,
+            seed,
+        };
+        let mut host = Host::open(start, GroupId(0), self.tail_bytes_max)
+            .map_err(|error| violation("ST1", format!("n{} does not open: {error}", moment.node + 1)))?;
+        self.watch.opened(moment.node, &recovered, host.machine())?;
+        host.set_probe(self.watch.probe(moment.node));
+        Ok(host)
+    }
+
+    fn receive(&mut self, moment: Moment, node: &mut Self::Node, inbound: Inbound<Self::Message>) {
+        node.receive(moment.now, inbound, &mut self.others);
+        self.others.clear();
+    }
+
+    fn persisted(&mut self, moment: Moment, node: &mut Self::Node, through: WriteId) {
+        node.persisted(moment.now, through);
+    }
+
+    fn loaded(&mut self, _: Moment, node: &mut Self::Node, id: LoadId, result: Result<Loaded, Compacted>) {
+        node.loaded(id, result);
+    }
+
+    fn call(&mut self, moment: Moment, node: &mut Self::Node, call: BareCall) {
+        let call = match call {
+            BareCall::Propose(commands) => LogCall::Propose(commands),
+            BareCall::Read(id) => LogCall::Read { id },
+        };
+        node.step(moment.now, Input::Call(call));
+    }
+
+    fn tick(&mut self, moment: Moment, node: &mut Self::Node) {
+        node.step(moment.now, Input::Tick);
+    }
+
+    fn flush(
+        &mut self,
+        moment: Moment,
+        node: &mut Self::Node,
+        output: &mut Output<Self::Message>,
+        _: &mut Agenda,
+    ) -> Checked {
+        node.flush(moment.now, &mut self.actions, &mut self.events);
+        std::mem::swap(&mut output.writes, &mut self.actions.writes);
+        std::mem::swap(&mut output.envelopes, &mut self.actions.envelopes);
+        std::mem::swap(&mut output.loads, &mut self.actions.loads);
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.on_event(moment, event)?;
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    fn has_work(&self, node: &Self::Node) -> bool {
+        node.has_work()
+    }
+
+    fn next_deadline(&self, node: &Self::Node) -> Option<Instant> {
+        node.next_deadline()
+    }
+
+    fn durable(&mut self, node: usize, through: WriteId) -> Checked {
+        self.watch.durable(node, through)
+    }
+
+    fn crashed(&mut self, _: Time, node: usize, last: &Self::Node, kept: WriteId, _: &mut Agenda) -> Checked {
+        count_host(&mut self.rare, last.counters());
+        A::count(last.machine(), &mut self.rare);
+        self.open_reads.retain(|_, (at, _)| *at != node);
+        self.watch.crashed(node, kept)
+    }
+
+    fn sent(&mut self, node: usize, to: usize, envelope: &Envelope<Self::Message>) -> Checked {
+        self.watch.sent(&self.bounds, node, to, envelope)
+    }
+
+    fn fingerprint(message: &Self::Message) -> u64 {
+        A::fingerprint(message)
+    }
+
+    fn wake(
+        &mut self,
+        at: Time,
+        client: u32,
+        nodes: &[NodeView],
+        rng: &mut Rng,
+        agenda: &mut Agenda,
+    ) -> Vec<(usize, BareCall)> {
+        agenda.wakes.push((at + rng.exponential(self.think_mean) + 1, client));
+        let leader = self.leader().filter(|_| rng.below(8) > 0);
+        let node = leader.unwrap_or_else(|| rng.index(nodes.len()));
+        if !nodes[node].up || !nodes[node].open {
+            return Vec::new();
+        }
+        if rng.chance(self.reads) {
+            self.reads_asked += 1;
+            let id = ReadId(self.reads_asked);
+            self.open_reads.insert(id, (node, self.read_indexes.begin()));
+            return vec![(node, BareCall::Read(id))];
+        }
+        let commands = (0..=rng.exponential(2).min(15))
+            .map(|_| {
+                let sequence = &mut self.sequences[client as usize];
+                *sequence += 1;
+                let request = RequestId {
+                    client: ClientId(u64::from(client) + 1),
+                    sequence: Sequence(*sequence),
+                    first_incomplete: Sequence(1),
+                };
+                Command {
+                    kind: Kind::Command,
+                    request,
+                    payload: Bytes::from_static(&FILLING[..rng.index(24)]),
+                }
+            })
+            .collect();
+        vec![(node, BareCall::Propose(commands))]
+    }
+
+    fn check(&mut self, moment: Moment, node: &Self::Node) -> Checked {
+        self.watch.verdict()?;
+        A::check_protocol(moment.node, node.machine())
+    }
+
+    fn leader(&self) -> Option<usize> {
+        self.watch.lock().observer.leader()
+    }
+
+    fn heal(&mut self, at: Time, _: &[usize], _: &mut Rng, agenda: &mut Agenda) {
+        let through = self.watch.lock().observer.decisions().through() + HEALED_ENTRIES;
+        self.healing = Some(Healing { through, reads: self.reads_asked });
+        let clients = self.sequences.len() as u32;
+        // Even a patient client asks often now, so that there is something to decide.
+        self.think_mean = self.think_mean.min(5 * crate::clock::MILLISECOND);
+        agenda.wakes.push((at, clients.saturating_sub(1)));
+    }
+
+    fn is_healed(&self, core: &[(usize, &Self::Node)]) -> bool {
+        let Some(healing) = &self.healing else { return false };
+        core.iter().all(|(_, node)| node.machine().status().decided.0 >= healing.through)
+            && !self
+                .open_reads
+                .iter()
+                .any(|(id, (node, _))| id.0 <= healing.reads && core.iter().any(|(member, _)| member == node))
+    }
+
+    fn missing(&self, core: &[(usize, &Self::Node)]) -> String {
+        let wanted = self.healing.as_ref().map_or(0, |healing| healing.through);
+        let stand: Vec<String> = core
+            .iter()
+            .map(|(at, node)| {
+                let status = node.machine().status();
+                format!("n{} {} of {} decided {}", at + 1, status.role, status.reign, status.decided)
+            })
+            .collect();
+        format!(
+            "{} should all have decided {wanted}, {} reads are open",
+            stand.join(", "),
+            self.open_reads.len()
+        )
+    }
+
+    fn finish(&mut self, core: &[(usize, &Self::Node)]) -> Checked {
+        for (_, node) in core {
+            count_host(&mut self.rare, node.counters());
+            A::count(node.machine(), &mut self.rare);
+        }
+        self.watch.verdict()
+    }
+
+    fn describe(&self, node: &Self::Node) -> NodeState {
+        describe(&node.machine().status(), 0)
+    }
+
+    fn tally(&self) -> Tally {
+        let watched = self.watch.lock();
+        let mut rare = self.rare;
+        rare += watched.observer.rare();
+        Tally { decided: watched.observer.decisions().through(), client_ops: self.client_ops, rare }
+    }
+}
+
+pub(super) fn describe(status: &synod_core::Status, applied: u64) -> NodeState {
+    let role = match status.role {
+        Role::Leader => "leader",
+        Role::Candidate => "candidate",
+        Role::Follower => "follower",
+    };
+    NodeState { role, reign: status.reign.number, decided: status.decided.0, applied }
+}
+
+pub(super) fn count_host(rare: &mut RareCounts, counters: synod_replica::HostCounters) {
+    rare[Rare::StaleSender] += counters.stale_sender;
+    rare[Rare::StaleReceiver] += counters.stale_receiver;
+    rare[Rare::Held] += counters.held;
+    rare[Rare::LoadedFromTail] += counters.loads_from_tail;
+    rare[Rare::LoadedFromStorage] += counters.loads_from_storage;
+}
+
+static FILLING: [u8; 24] = [0x5A; 24];

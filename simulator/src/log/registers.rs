@@ -1,0 +1,108 @@
+//! The state machine of the full replica: registers that remember every command.
+
+use bytes::Bytes;
+use synod_core::{Applied, Kind, LogIndex, Outputs, RequestId, StateMachine, StateMachineError};
+
+use crate::hash::mix;
+use crate::observer::terms::log_matching::digest_of;
+
+/// A few registers. Keeps what was applied, in order, for the observer.
+#[derive(Debug, Default)]
+pub struct Registers {
+    values: Vec<u64>,
+    applied: Vec<AppliedCommand>,
+    chain: u64,
+}
+
+/// A command as it was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppliedCommand {
+    /// Where in the log.
+    pub index: LogIndex,
+    /// Whose.
+    pub request: RequestId,
+    /// The operation that it carries; `None` for an empty command.
+    pub op: Option<u64>,
+    /// The hash of the entry.
+    pub entry: u64,
+    /// The hash of everything applied so far: the state, in short.
+    pub chain: u64,
+}
+
+impl Registers {
+    /// What was applied, in order.
+    #[must_use]
+    pub fn applied(&self) -> &[AppliedCommand] {
+        &self.applied
+    }
+}
+
+/// A write, as the payload of a command: the operation's number, the register, and filling.
+#[must_use]
+pub(super) fn write_payload(op: u64, register: u8, filling: usize) -> Bytes {
+    let mut payload = Vec::with_capacity(WRITE_LEN_MIN + filling);
+    payload.extend_from_slice(&op.to_le_bytes());
+    payload.push(register);
+    payload.resize(WRITE_LEN_MIN + filling, 0xA5);
+    Bytes::from(payload)
+}
+
+/// A query for a register.
+#[must_use]
+pub(super) fn read_query(register: u8) -> Bytes {
+    Bytes::copy_from_slice(&[register])
+}
+
+/// The answer to a query: the operation that wrote the register last.
+#[must_use]
+pub(super) fn read_answer(answer: &[u8]) -> Option<u64> {
+    let value = answer.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    value.checked_sub(1)
+}
+
+/// The reply to a write that was applied as number `position`.
+#[must_use]
+pub(super) fn reply(op: u64, position: u64) -> Bytes {
+    let mut reply = [0; 16];
+    reply[..8].copy_from_slice(&op.to_le_bytes());
+    reply[8..].copy_from_slice(&position.to_le_bytes());
+    Bytes::copy_from_slice(&reply)
+}
+
+/// The shortest write.
+pub(super) const WRITE_LEN_MIN: usize = 9;
+
+impl StateMachine for Registers {
+    fn apply(&mut self, batch: &[Applied<'_>], out: &mut Outputs) -> Result<(), StateMachineError> {
+        for applied in batch {
+            let entry = digest_of(Kind::Command, applied.reign, applied.request, applied.payload);
+            self.chain = mix(mix(self.chain, entry), applied.index.0);
+            let write = applied.payload.first_chunk::<WRITE_LEN_MIN>();
+            let op = write.map(|write| {
+                let (op, register) = write.split_at(8);
+                let op = u64::from_le_bytes(op.try_into().unwrap_or_default());
+                let register = usize::from(register[0]);
+                if register >= self.values.len() {
+                    self.values.resize(register + 1, 0);
+                }
+                self.values[register] = op + 1;
+                op
+            });
+            out.reply(op.map_or_else(Bytes::new, |op| reply(op, self.applied.len() as u64)));
+            self.applied.push(AppliedCommand {
+                index: applied.index,
+                request: applied.request,
+                op,
+                entry,
+                chain: self.chain,
+            });
+        }
+        Ok(())
+    }
+
+    fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError> {
+        let register = usize::from(*query.first().ok_or_else(|| StateMachineError::new("an empty query"))?);
+        let value = self.values.get(register).copied().unwrap_or(0);
+        Ok(Bytes::copy_from_slice(&value.to_le_bytes()))
+    }
+}

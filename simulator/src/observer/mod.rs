@@ -1,0 +1,91 @@
+//! The global observer: sees every step of every node, and checks the invariants after each.
+//!
+//! An observer knows what no node can know: what every disk holds, whose vote is durable, what was ever
+//! decided. It works that out from what nodes *write*, never from what they claim.
+//!
+//! | file | invariant |
+//! |---|---|
+//! | [`terms::election_safety`] | RI1 at most one leader a term |
+//! | [`terms::append_only`] | RI2 a leader never overwrites or deletes |
+//! | [`terms::log_matching`] | RI3 equal index and stamp, equal logs up to there |
+//! | [`terms::leader_completeness`] | RI4 a leader has everything decided in earlier terms |
+//! | [`agreement`] | RI5 one decision per index, applied by all alike |
+//! | [`terms::votes`] | RI6 terms never go back, one vote a term, across restarts |
+//! | [`terms::quorum_commit`] | RI7 decided only what a quorum holds durably |
+//! | [`bounds`] | RI8 applied at most what is decided, decided at most what is there |
+//! | [`terms::reveal`] | RI9 nothing is revealed before it is durable |
+//! | [`read_index`] | RI11 a read index covers everything acknowledged before |
+//! | [`recovery`] | ST1 and ST4: what a restart finds |
+//! | [`once`] | CL7 each command takes effect exactly once |
+//! | [`once`] | X2 equal state at equal applied index |
+
+pub mod agreement;
+pub mod bounds;
+pub mod once;
+pub mod read_index;
+pub mod recovery;
+pub mod terms;
+
+use std::fmt;
+
+use synod_core::{Effects, LogEvent, Protocol, Recovered, WriteId};
+
+use crate::rare::RareCounts;
+
+pub use agreement::Decisions;
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which, as `RI1`.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+/// A broken invariant with what was seen.
+pub fn violation(invariant: &'static str, detail: impl Into<String>) -> Violation {
+    Violation { invariant, detail: detail.into() }
+}
+
+/// What holds, or what does not.
+pub type Checked = Result<(), Violation>;
+
+/// The observer of one kind of log protocol. Nodes are numbered from 0; node `i` has the id `i + 1`.
+///
+/// Protocols with one leader per term share [`terms::TermLedger`]; a protocol whose votes are per slot
+/// brings its own.
+pub trait LogObserver<P: Protocol>: Send {
+    /// The node begins a life on what its disk gave back.
+    fn opened(&mut self, node: usize, recovered: &Recovered, machine: &P) -> Checked;
+
+    /// The machine took one step or was flushed; `effects` is everything since the last drain.
+    fn stepped(&mut self, node: usize, machine: &P, effects: &Effects<P::Message, LogEvent>) -> Checked;
+
+    /// The disk made every unit through this one durable.
+    fn durable(&mut self, node: usize, through: WriteId) -> Checked;
+
+    /// The node's life ended; units after `kept` are gone.
+    fn crashed(&mut self, node: usize, kept: WriteId) -> Checked;
+
+    /// A message leaves the node.
+    fn sent(&mut self, node: usize, to: usize, message: &P::Message) -> Checked;
+
+    /// What is decided.
+    fn decisions(&self) -> &Decisions;
+
+    /// The highest position the node has asked to write.
+    fn last_index(&self, node: usize) -> u64;
+
+    /// The node that leads, as far as anybody can say: the one of the latest reign.
+    fn leader(&self) -> Option<usize>;
+
+    /// How often rare paths were taken.
+    fn rare(&self) -> RareCounts;
+}

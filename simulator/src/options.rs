@@ -1,0 +1,274 @@
+//! What is drawn for each seed: which faults, how the network, the disks, the clocks and the clients are.
+
+use synod_core::SessionLimits;
+
+use crate::clock::{MICROSECOND, MILLISECOND, SECOND, Time};
+use crate::fault::{Fault, FaultSet};
+use crate::network::Weather;
+use crate::rng::{Chance, Rng};
+
+/// Everything about a seed that is fixed before it starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seed.
+    pub seed: u64,
+    /// How many nodes.
+    pub replicas: usize,
+    /// Which faults may happen.
+    pub faults: FaultSet,
+    /// How the faults were chosen.
+    pub profile: Profile,
+    /// Aims faults at leaders and at the moment after an election.
+    pub adversary: bool,
+    /// How long a node waits for a leader before it acts, at least: the scale of all fault durations.
+    pub patience: Time,
+    /// The network.
+    pub weather: Weather,
+    /// The disks.
+    pub disk: DiskOptions,
+    /// The nodes.
+    pub node: NodeOptions,
+    /// Mean time between two faults.
+    pub fault_interval: Time,
+    /// Mean time between two acts of the adversary.
+    pub adversary_interval: Time,
+    /// The clients.
+    pub clients: ClientOptions,
+    /// Events after the first leader, before faults end.
+    pub events_min: u64,
+}
+
+/// How the faults of a seed were chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// None.
+    Calm,
+    /// One kind.
+    Single(Fault),
+    /// A random set.
+    Some,
+    /// All kinds.
+    All,
+}
+
+/// How disks behave.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskOptions {
+    /// The shortest write.
+    pub sync_min: Time,
+    /// What comes on top, on average.
+    pub sync_mean: Time,
+    /// A write stands still for up to `stall_max`.
+    pub stall: Chance,
+    /// How long.
+    pub stall_max: Time,
+    /// How many units one sync takes at most.
+    pub units_max: usize,
+    /// The news that units are durable travels by itself and may be overtaken by a crash.
+    pub late_report: Chance,
+    /// How long a read takes, on average.
+    pub read_mean: Time,
+}
+
+/// How nodes behave.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeOptions {
+    /// A node takes further inputs before it flushes.
+    pub gather: Chance,
+    /// For how long, on average.
+    pub gather_mean: Time,
+    /// How late a timer fires, at most.
+    pub timer_late_max: Time,
+    /// Largest drift of a clock in parts of a million; 0 without the fault.
+    pub drift_ppm_max: u64,
+    /// A flush is cut short by a crash.
+    pub crash_in_flush: Chance,
+    /// Durable entries kept at hand, in bytes.
+    pub tail_bytes_max: usize,
+    /// Entries of crashed nodes that may be applied again, in total: the price of long logs.
+    pub replayed_max: u64,
+}
+
+/// How clients behave.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientOptions {
+    /// How many.
+    pub clients: u32,
+    /// How long a client waits between two operations, on average.
+    pub think_mean: Time,
+    /// How many keys they share.
+    pub keys: u32,
+    /// How often an operation is a read.
+    pub reads: Chance,
+    /// How often a read may be stale.
+    pub local_reads: Chance,
+    /// How many operations a client may have open.
+    pub open_max: u32,
+    /// The shortest deadline.
+    pub timeout_min: Time,
+    /// The longest deadline.
+    pub timeout_max: Time,
+    /// How often a client has a session of its own.
+    pub own_sessions: Chance,
+    /// How often a client ends its session and opens another.
+    pub renew: Chance,
+    /// How often a command is empty or huge.
+    pub odd_size: Chance,
+    /// The largest command accepted, in bytes.
+    pub command_bytes_max: usize,
+    /// Proposals that may wait at a node.
+    pub queue_entries_max: usize,
+    /// Window and cap of the session table.
+    pub sessions: SessionLimits,
+}
+
+impl Options {
+    /// Draws the options of a seed.
+    #[must_use]
+    pub fn draw(seed: u64, replicas: usize, rng: &mut Rng) -> Options {
+        let (profile, faults) = draw_faults(rng);
+        let adversary = !faults.is_empty() && profile_allows_adversary(profile) && rng.coin();
+        let patience = rng.log_between(20, 400) * MILLISECOND;
+        let events_min = 10_000;
+        let weather = draw_weather(faults, patience, rng);
+        let disk = draw_disk(patience, rng);
+        let drift_ppm_max = if faults.has(Fault::Drift) { rng.log_between(1_000, 50_000) } else { 0 };
+        let crashes = faults.has(Fault::Crash) || faults.has(Fault::CrashRestart);
+        let node = NodeOptions {
+            gather: rng.pick(&[Chance::NEVER, Chance::percent(10), Chance::percent(50), Chance::percent(95)]),
+            gather_mean: rng.log_between(10, 500) * MICROSECOND,
+            timer_late_max: rng.pick(&[0, MICROSECOND, MILLISECOND, patience / 10]),
+            drift_ppm_max,
+            crash_in_flush: if crashes {
+                rng.pick(&[Chance::NEVER, Chance(300), Chance(2_000)])
+            } else {
+                Chance::NEVER
+            },
+            tail_bytes_max: rng.pick(&[1, 500, 4_000, 1 << 20]),
+            replayed_max: 40_000,
+        };
+        let clients = draw_clients(patience, adversary, rng);
+        Options {
+            seed,
+            replicas,
+            faults,
+            profile,
+            adversary,
+            patience,
+            weather,
+            disk,
+            node,
+            fault_interval: patience * rng.log_between(1, 16),
+            adversary_interval: patience * rng.log_between(2, 16) / 2,
+            clients,
+            events_min,
+        }
+    }
+}
+
+/// At least a quarter of the seeds are calm, some have one kind of fault, some a random set, some all.
+fn draw_faults(rng: &mut Rng) -> (Profile, FaultSet) {
+    match rng.below(100) {
+        0..28 => (Profile::Calm, FaultSet::NONE),
+        28..48 => {
+            let fault = rng.pick(&Fault::ALL);
+            // What a crash may take is no fault by itself.
+            let set = if fault == Fault::UnsyncedLoss {
+                FaultSet::NONE.with(Fault::CrashRestart)
+            } else {
+                FaultSet::NONE
+            };
+            (Profile::Single(fault), set.with(fault))
+        }
+        48..80 => {
+            let set: FaultSet = Fault::ALL.into_iter().filter(|_| rng.chance(Chance::percent(40))).collect();
+            (Profile::Some, set)
+        }
+        _ => (Profile::All, FaultSet::all()),
+    }
+}
+
+fn profile_allows_adversary(profile: Profile) -> bool {
+    !matches!(profile, Profile::Calm)
+}
+
+fn draw_weather(faults: FaultSet, patience: Time, rng: &mut Rng) -> Weather {
+    let delay_mean = rng.log_between((patience / 2_000).max(1), (patience / 12).max(2));
+    let chance = |has: bool, rng: &mut Rng, most: u64| {
+        let drawn = Chance(rng.log_between(1_000, most) as u32);
+        if has { drawn } else { Chance::NEVER }
+    };
+    Weather {
+        delay_min: delay_mean / 4,
+        delay_mean,
+        loss: chance(faults.has(Fault::Loss), rng, 300_000),
+        duplicate: chance(faults.has(Fault::Duplicate), rng, 300_000),
+        replay: chance(faults.has(Fault::Duplicate), rng, 50_000),
+        replay_delay_max: patience * 30,
+        reorder: faults.has(Fault::Reorder),
+        tail: if faults.has(Fault::Reorder) {
+            Chance(rng.log_between(1_000, 50_000) as u32)
+        } else {
+            Chance::NEVER
+        },
+    }
+}
+
+fn draw_disk(patience: Time, rng: &mut Rng) -> DiskOptions {
+    let sync_mean = rng.log_between((patience / 2_000).max(1), (patience / 10).max(2));
+    DiskOptions {
+        sync_min: sync_mean / 4,
+        sync_mean,
+        stall: rng.pick(&[Chance::NEVER, Chance::NEVER, Chance(1_000), Chance(10_000)]),
+        stall_max: patience * 4,
+        units_max: rng.pick(&[1, 2, 8, usize::MAX]),
+        late_report: rng.pick(&[Chance::NEVER, Chance::percent(20), Chance::percent(100)]),
+        read_mean: rng.log_between(10, 2_000) * MICROSECOND,
+    }
+}
+
+fn draw_clients(patience: Time, adversary: bool, rng: &mut Rng) -> ClientOptions {
+    let busy = if adversary { rng.log_between(4, 64) } else { rng.log_between(16, 4_096) };
+    ClientOptions {
+        clients: rng.between(2, 8) as u32,
+        think_mean: (patience / busy).max(1),
+        keys: rng.pick(&[1, 2, 3, 8]),
+        reads: rng.pick(&[
+            Chance::percent(10),
+            Chance::percent(30),
+            Chance::percent(50),
+            Chance::percent(80),
+        ]),
+        local_reads: rng.pick(&[Chance::NEVER, Chance::percent(10)]),
+        open_max: rng.pick(&[1, 1, 2, 4, 16]),
+        timeout_min: patience * rng.pick(&[1, 4, 20]),
+        timeout_max: patience * 40 + SECOND,
+        own_sessions: rng.pick(&[Chance::NEVER, Chance::percent(50), Chance::percent(100)]),
+        renew: rng.pick(&[Chance::NEVER, Chance(5_000), Chance(30_000)]),
+        odd_size: rng.pick(&[Chance::NEVER, Chance(5_000), Chance(50_000)]),
+        command_bytes_max: rng.pick(&[1_024, 16 << 10]),
+        queue_entries_max: rng.pick(&[2, 8, 64, 4_096]),
+        sessions: SessionLimits {
+            window: rng.pick(&[1, 2, 8, 64, 1_024]),
+            sessions_max: rng.pick(&[2, 3, 5, 8, 4_096, 4_096]),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_seeds_is_calm_and_every_fault_has_seeds_of_its_own() {
+        let drawn: Vec<Options> =
+            (0..2_000).map(|seed| Options::draw(seed, 3, &mut Rng::new(seed))).collect();
+        let calm = drawn.iter().filter(|options| options.profile == Profile::Calm).count();
+        assert!(calm >= drawn.len() / 4, "{calm}");
+        assert!(drawn.iter().all(|options| (options.profile == Profile::Calm) <= options.faults.is_empty()));
+        for fault in Fault::ALL {
+            assert!(drawn.iter().any(|options| options.profile == Profile::Single(fault)), "{fault}");
+        }
+        assert!(drawn.iter().any(|options| options.profile == Profile::All));
+    }
+}

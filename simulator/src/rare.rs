@@ -1,0 +1,139 @@
+//! Rare paths: a sweep that never takes one does not test it.
+
+use std::ops::{AddAssign, Index, IndexMut};
+
+macro_rules! rare {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// A path that must be taken now and then.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Rare {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Rare {
+            /// Every one.
+            pub const ALL: &'static [Rare] = &[$(Rare::$name,)*];
+
+            /// Its name in reports.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Rare::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+rare! {
+    /// Somebody was elected although somebody had been before.
+    LeaderChanged = "leader changed",
+    /// A leader gave up within its own term: it had lost its quorum, or its disk stood still.
+    SteppedDown = "leader stepped down by itself",
+    /// The same, while its disk had not answered for as long as a node is patient.
+    SteppedDownSlowDisk = "leader stepped down while its disk stood still",
+    /// A leader stepped down because it heard no quorum.
+    QuorumLost = "leader stepped down for want of a quorum",
+    /// A request for a vote was ignored because a leader was heard.
+    RequestIgnored = "request for a vote ignored",
+    /// A peer that stopped answering was probed again.
+    ProbedAgain = "silent peer probed again",
+    /// Entries were read back for a peer that is behind.
+    LoadedForPeer = "entries read back for a peer",
+    /// Leadership was confirmed for reads.
+    ReadRound = "leadership confirmed for reads",
+    /// A follower removed entries that a new leader did not have.
+    Truncated = "conflicting entries removed",
+    /// A unit put entries and removed them again.
+    TruncatedInUnit = "entries put and removed in one unit",
+    /// A crash took entries that had been written and were not durable.
+    EntriesLost = "entries lost in a crash",
+    /// A crash took a vote or term that was not durable.
+    HardStateLost = "hard state lost in a crash",
+    /// A node crashed between the actions of one flush.
+    CrashInFlush = "crash between the actions of a flush",
+    /// An append found no match.
+    AppendRejected = "append rejected",
+    /// A vote was refused.
+    VoteRefused = "vote refused",
+    /// A pre-vote was refused.
+    PreVoteRefused = "pre-vote refused",
+    /// A leader of an earlier term was told so.
+    NewerTerm = "leader of an earlier term told",
+    /// A decision travelled alone.
+    CommitNotice = "decision sent alone",
+    /// A message waited for a write.
+    Held = "message waited for a write",
+    /// An envelope of an earlier life was dropped.
+    StaleSender = "envelope of an earlier life dropped",
+    /// An envelope to an earlier life was dropped.
+    StaleReceiver = "envelope to an earlier life dropped",
+    /// Entries were read back from the storage.
+    LoadedFromStorage = "entries read back from storage",
+    /// A load was answered from the tail.
+    LoadedFromTail = "load answered from the tail",
+    /// A read was confirmed.
+    ReadConfirmed = "read confirmed",
+    /// A read failed.
+    ReadFailed = "read not confirmed",
+    /// A proposal was refused.
+    Refused = "proposal refused",
+    /// A command was forwarded to the leader.
+    Forwarded = "command forwarded",
+    /// A client proposed a command of unknown outcome again, under the same number, perhaps elsewhere.
+    ProposedElsewhere = "command proposed again by its client",
+    /// A decided copy of a command was not applied again.
+    DuplicateDropped = "decided copy not applied again",
+    /// A command of a session that is gone was decided.
+    ExpiredDropped = "command of a session that is gone",
+    /// A client was told that its session is gone.
+    SessionExpired = "session expired",
+    /// A command of an ordered session came too early.
+    OutOfOrder = "command of an ordered session out of order",
+    /// A command came too far ahead of its session.
+    BeyondWindow = "command beyond the window",
+    /// A proposal was refused because too many wait.
+    QueueFull = "proposal queue full",
+    /// A command was refused for its size.
+    TooLarge = "command too large",
+    /// A proposal ended with an unknown outcome.
+    Unknown = "outcome unknown",
+    /// A proposal ended at its deadline and surely had no effect.
+    TimedOut = "no leader in time",
+    /// A follower answered a linearizable read.
+    FollowerRead = "linearizable read at a follower",
+    /// An ordered session had several commands open.
+    OrderedPipelined = "ordered session pipelined",
+}
+
+/// A number for each rare path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RareCounts([u64; Rare::ALL.len()]);
+
+impl Default for RareCounts {
+    fn default() -> RareCounts {
+        RareCounts([0; Rare::ALL.len()])
+    }
+}
+
+impl Index<Rare> for RareCounts {
+    type Output = u64;
+
+    fn index(&self, rare: Rare) -> &u64 {
+        &self.0[rare as usize]
+    }
+}
+
+impl IndexMut<Rare> for RareCounts {
+    fn index_mut(&mut self, rare: Rare) -> &mut u64 {
+        &mut self.0[rare as usize]
+    }
+}
+
+impl AddAssign for RareCounts {
+    fn add_assign(&mut self, other: RareCounts) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}

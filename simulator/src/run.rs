@@ -1,0 +1,149 @@
+//! Runs a single seed of a protocol at a level.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use synod_core::ProtocolConfig;
+
+use crate::log::{Bare, Full, LogAdapter};
+use crate::observer::violation;
+use crate::options::Options;
+use crate::raft::RaftAdapter;
+use crate::rare::Rare;
+use crate::rng::Rng;
+use crate::subject::Subject;
+use crate::trace::Trace;
+use crate::world::{Outcome, World};
+
+/// What is run: the bare protocol, or the full replica around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The protocol on its host.
+    Protocol,
+    /// The replica.
+    Replica,
+}
+
+impl Level {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Protocol => "protocol",
+            Level::Replica => "replica",
+        }
+    }
+}
+
+/// A protocol that can be simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Simulated {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// At which levels it runs; the first is the default.
+    pub levels: &'static [Level],
+    /// Runs one seed.
+    run: fn(Level, u64, usize, bool) -> Run,
+    expected: fn(Level) -> Vec<Rare>,
+}
+
+/// Every protocol there is an adapter for. A new one is one line here.
+pub const SIMULATED: &[Simulated] = &[simulated::<RaftAdapter>()];
+
+/// One run.
+#[derive(Debug)]
+pub struct Run {
+    /// How it went.
+    pub outcome: Outcome,
+    /// What happened, if that was asked for.
+    pub trace: Option<Trace>,
+    /// What was drawn for it.
+    pub options: Options,
+}
+
+impl Simulated {
+    /// The protocol of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Simulated> {
+        SIMULATED.iter().find(|simulated| simulated.name == name).copied()
+    }
+
+    /// Runs one seed. A panic inside counts as a violation named `assertion`.
+    #[must_use]
+    pub fn run(&self, level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
+        (self.run)(level, seed, replicas, trace)
+    }
+
+    /// The rare paths that a long sweep must have taken.
+    #[must_use]
+    pub fn expected(&self, level: Level) -> Vec<Rare> {
+        (self.expected)(level)
+    }
+}
+
+const fn simulated<A: LogAdapter>() -> Simulated {
+    Simulated {
+        name: A::Config::NAME,
+        levels: &[Level::Replica, Level::Protocol],
+        run: run_log::<A>,
+        expected: expected_log::<A>,
+    }
+}
+
+fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
+    // Neighbouring seeds must not begin alike, nor the two levels of one seed.
+    let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ level as u64);
+    let options = Options::draw(seed, replicas, &mut rng);
+    match level {
+        Level::Protocol => {
+            let subject = Bare::<A>::new(&options, &mut rng);
+            run(World::new(options, subject, rng, trace))
+        }
+        Level::Replica => {
+            let subject = Full::<A>::new(&options, &mut rng);
+            run(World::new(options, subject, rng, trace))
+        }
+    }
+}
+
+fn expected_log<A: LogAdapter>(level: Level) -> Vec<Rare> {
+    let clients: &[Rare] = match level {
+        Level::Protocol => &[Rare::ReadConfirmed, Rare::ReadFailed, Rare::Refused],
+        Level::Replica => crate::log::EXPECTED_OF_REPLICAS,
+    };
+    A::EXPECTED.iter().chain(clients).copied().collect()
+}
+
+fn run<S: Subject>(mut world: World<S>) -> Run {
+    catch_panics();
+    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let violation = match ended {
+        Ok(checked) => checked.err(),
+        Err(_) => Some(violation("assertion", PANIC.take().unwrap_or_default())),
+    };
+    let outcome = world.outcome(violation);
+    Run { outcome, options: world.options.clone(), trace: world.trace.take() }
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps the text of a panic for the report instead of printing it.
+fn catch_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().name() == Some(THREAD_NAME) {
+                PANIC.set(Some(info.to_string().replace('\n', " ")));
+            } else {
+                usual(info);
+            }
+        }));
+    });
+}
+
+/// Threads of this name run seeds: their panics are violations.
+pub const THREAD_NAME: &str = "seeds";

@@ -1,0 +1,141 @@
+//! What happened, kept for people: only when a single seed is replayed.
+
+use crate::clock::Time;
+
+/// A run, event by event.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// In order of time.
+    pub items: Vec<Item>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// When.
+    pub at: Time,
+    /// The number of events before it.
+    pub step: u64,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A message, from the moment it left; `lost` tells why it never arrived.
+    Message {
+        /// The sender.
+        from: usize,
+        /// The receiver.
+        to: usize,
+        /// Its number: deliveries refer to it.
+        id: u64,
+        /// One line.
+        text: String,
+        /// Why it was lost.
+        lost: Option<&'static str>,
+    },
+    /// A message arrived.
+    Delivered {
+        /// Its number.
+        id: u64,
+        /// Where.
+        to: usize,
+        /// False: nobody was there.
+        taken: bool,
+    },
+    /// A node did or suffered something.
+    Node {
+        /// Which.
+        node: usize,
+        /// What kind of thing: the name of its colour in a diagram.
+        kind: Kind,
+        /// One line.
+        text: String,
+    },
+    /// Something happened to all, or to nobody in particular.
+    World {
+        /// One line.
+        text: String,
+    },
+}
+
+/// What kind of thing happened to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its life began.
+    Start,
+    /// Its life ended.
+    Crash,
+    /// It stands still.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// A unit went to its disk.
+    Write,
+    /// Units became durable.
+    Durable,
+    /// Its role or reign changed.
+    Role,
+    /// It knows of more decided entries.
+    Decided,
+    /// A client asked.
+    Call,
+    /// A timer fired.
+    Tick,
+    /// A read of the storage.
+    Load,
+    /// A fault of another kind.
+    Fault,
+}
+
+impl Kind {
+    /// A word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Start => "start",
+            Kind::Crash => "crash",
+            Kind::Pause => "pause",
+            Kind::Resume => "resume",
+            Kind::Write => "write",
+            Kind::Durable => "durable",
+            Kind::Role => "role",
+            Kind::Decided => "decided",
+            Kind::Call => "call",
+            Kind::Tick => "tick",
+            Kind::Load => "load",
+            Kind::Fault => "fault",
+        }
+    }
+}
+
+impl Trace {
+    /// Adds something that happened.
+    pub fn push(&mut self, at: Time, step: u64, what: What) {
+        self.items.push(Item { at, step, what });
+    }
+
+    /// The trace as lines.
+    #[must_use]
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.items.iter().map(|item| {
+            let time = format!("{:>12.6} {:>7}", item.at as f64 / 1e9, item.step);
+            match &item.what {
+                What::Message { from, to, id, text, lost: None } => {
+                    format!("{time} n{} -> n{} #{id} {text}", from + 1, to + 1)
+                }
+                What::Message { from, to, id, text, lost: Some(why) } => {
+                    format!("{time} n{} -x n{} #{id} {text} ({why})", from + 1, to + 1)
+                }
+                What::Delivered { id, to, taken: true } => format!("{time} n{} <- #{id}", to + 1),
+                What::Delivered { id, to, taken: false } => {
+                    format!("{time} n{} x- #{id} (nobody there)", to + 1)
+                }
+                What::Node { node, kind, text } => format!("{time} n{} {} {text}", node + 1, kind.name()),
+                What::World { text } => format!("{time} {text}"),
+            }
+        })
+    }
+}
