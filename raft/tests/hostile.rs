@@ -114,7 +114,7 @@ proptest! {
                 Event::Persist => { cluster.persist_one(1); }
                 Event::Load => { cluster.load_one(1); }
                 Event::Tick => if cluster.raft(1).next_deadline().is_some() { cluster.time_out(1) },
-                Event::Wait(ms) => cluster.now = cluster.now + std::time::Duration::from_millis(ms),
+                Event::Wait(ms) => cluster.now += std::time::Duration::from_millis(ms),
                 Event::Propose(count) => cluster.propose(1, &vec!["x"; usize::from(count)]),
                 Event::Read => cluster.step(1, Input::Call(LogCall::Read { id: ReadId(step as u64) })),
                 Event::Restart => { cluster.restart(1); decided = 0; }

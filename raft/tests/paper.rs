@@ -344,7 +344,7 @@ mod figure_2_rules_for_servers {
         let before = cluster.raft(1).counters().pre_votes;
         let due = |cluster: &Cluster| synod_core::Machine::next_deadline(cluster.raft(1)).unwrap();
         let first = due(&cluster);
-        cluster.now = cluster.now + TIMEOUT / 2;
+        cluster.now += TIMEOUT / 2;
         cluster.receive(2, 1, vote(2, (1, 1)));
         assert_eq!(due(&cluster), first, "refused");
         cluster.receive(3, 1, vote(2, (1, 2)));
@@ -390,6 +390,21 @@ mod figure_2_rules_for_servers {
         cluster.receive(2, 1, granted(1));
         assert_eq!(cluster.role(1), Role::Candidate, "its own and one other, counted once");
         cluster.receive(3, 1, granted(1));
+        assert_eq!(cluster.role(1), Role::Leader);
+    }
+
+    /// Figure 2, candidates: votes count in the term they were given in.
+    #[test]
+    fn votes_of_an_earlier_term_count_for_nothing() {
+        let mut cluster = follower_with(&[], 4);
+        cluster.time_out(1);
+        let reply = PreVoteReply { term: Term(4), asked: Term(5), granted: true };
+        cluster.receive(2, 1, Message::PreVoteReply(reply));
+        cluster.persist(1);
+        cluster.receive(2, 1, granted(4));
+        cluster.receive(3, 1, granted(3));
+        assert_eq!((cluster.role(1), cluster.term(1)), (Role::Candidate, 5));
+        cluster.receive(2, 1, granted(5));
         assert_eq!(cluster.role(1), Role::Leader);
     }
 
@@ -550,7 +565,7 @@ mod section_5_1_terms {
         cluster.isolate(1);
         cluster.advance_only(1, HEARTBEAT);
         cluster.time_out(2);
-        cluster.now = cluster.now + TIMEOUT;
+        cluster.now += TIMEOUT;
         cluster.time_out(2);
         cluster.settle();
         assert_eq!(cluster.role(2), Role::Leader);
@@ -754,7 +769,7 @@ mod section_5_4_safety {
         assert_eq!(cluster.decided(1), 2);
         cluster.crash(1);
         cluster.heal();
-        cluster.now = cluster.now + 2 * TIMEOUT;
+        cluster.now += 2 * TIMEOUT;
         for _ in 0..5 {
             cluster.time_out(3);
             cluster.settle();
@@ -802,7 +817,7 @@ mod section_5_4_safety {
         // (d): replica 5 can still win, and overwrites it.
         cluster.crash(1);
         cluster.heal();
-        cluster.now = cluster.now + 2 * TIMEOUT;
+        cluster.now += 2 * TIMEOUT;
         cluster.time_out(5);
         cluster.settle();
         assert_eq!(cluster.term(5), 4, "its pre-vote was denied with the term it had missed");
@@ -830,7 +845,7 @@ mod section_5_4_safety {
         assert_eq!(cluster.decided(1), 3);
         cluster.crash(1);
         cluster.heal();
-        cluster.now = cluster.now + 2 * TIMEOUT;
+        cluster.now += 2 * TIMEOUT;
         for _ in 0..5 {
             cluster.time_out(5);
             cluster.settle();
@@ -885,7 +900,7 @@ mod section_5_6_timing {
         let mut cluster = Cluster::led_by_one(3);
         cluster.propose(1, &["a"]);
         cluster.settle();
-        cluster.now = cluster.now + Duration::from_secs(3600);
+        cluster.now += Duration::from_secs(3600);
         cluster.advance(10 * TIMEOUT);
         let leader = cluster.leader().expect("somebody leads again");
         cluster.propose(leader, &["b"]);
@@ -977,7 +992,7 @@ mod section_8_clients {
     fn a_deposed_leader_answers_no_read() {
         let mut cluster = Cluster::led_by_one(3);
         cluster.isolate(1);
-        cluster.now = cluster.now + 2 * TIMEOUT;
+        cluster.now += 2 * TIMEOUT;
         cluster.time_out(2);
         cluster.settle();
         assert_eq!(cluster.role(2), Role::Leader);

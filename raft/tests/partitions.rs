@@ -69,7 +69,7 @@ fn whoever_hears_a_leader_ignores_requests_for_votes_and_their_terms() {
     }
     assert_eq!(cluster.take_sent(), []);
     cluster.crash(1);
-    cluster.now = cluster.now + TIMEOUT;
+    cluster.now += TIMEOUT;
     cluster.receive(3, 2, pre_vote(9, (8, 8)));
     assert_eq!(cluster.take_sent().len(), 1, "the leader was not heard for the shortest timeout");
 }

@@ -70,7 +70,7 @@ fn run(seed: u64, count: u64) -> (u64, u64) {
                 cluster.load_one(id);
             }
             70..84 => {
-                cluster.now = cluster.now + Duration::from_millis(1 + dice.roll(6));
+                cluster.now += Duration::from_millis(1 + dice.roll(6));
                 for id in cluster.up() {
                     if synod_core::Machine::next_deadline(cluster.raft(id))
                         .is_some_and(|at| at <= cluster.now)
@@ -85,13 +85,11 @@ fn run(seed: u64, count: u64) -> (u64, u64) {
                     cluster.propose(leader, &[&proposals.to_string()]);
                 }
             }
-            92..95 if cluster.node(id).raft.is_some() => {
-                // Asked of anybody who believes that it leads: stale leaders too.
-                if cluster.role(id) == Role::Leader {
-                    let floor = cluster.up().iter().map(|id| cluster.decided(*id)).max().unwrap();
-                    reads.0.push((id, step, floor));
-                    cluster.step(id, Input::Call(LogCall::Read { id: ReadId(step) }));
-                }
+            // Asked of anybody who believes that it leads: stale leaders too.
+            92..95 if cluster.node(id).raft.is_some() && cluster.role(id) == Role::Leader => {
+                let floor = cluster.up().iter().map(|id| cluster.decided(*id)).max().unwrap();
+                reads.0.push((id, step, floor));
+                cluster.step(id, Input::Call(LogCall::Read { id: ReadId(step) }));
             }
             95 if dice.chance(30 * crashes) => cluster.crash(id),
             96 if cluster.node(id).raft.is_none() => cluster.start(id),

@@ -338,7 +338,7 @@ impl Cluster {
         let term = letter.message.term();
         match &letter.message {
             Message::PreVote(ask) => {
-                assert!(state.term.next() >= ask.term, "reveals its term early: {letter}")
+                assert!(state.term.next() >= ask.term, "reveals its term early: {letter}");
             }
             _ => assert!(state.term >= term, "reveals its term early: {letter}"),
         }
