@@ -29,13 +29,18 @@ impl Clock {
     }
 }
 
-/// A timer that is rarely set: deadlines move away at every message, so it is left where it stands, and
-/// only when it fires too early is it set to what is wanted by then.
+/// A timer that is rarely touched.
+///
+/// Deadlines move away at every message, so it is left where it stands, and only when it fires too early is
+/// it set to what is wanted by then. And once it knows whom to wake, it is asked again only when it may be
+/// what woke the task.
 #[derive(Debug)]
 pub(crate) struct Timer {
     clock: Clock,
     sleep: Pin<Box<tokio::time::Sleep>>,
     fires: Instant,
+    /// It was asked since it was last set: it will wake the task, the one task that ever asks.
+    armed: bool,
 }
 
 impl Timer {
@@ -44,16 +49,25 @@ impl Timer {
 
     pub(crate) fn new(clock: Clock) -> Timer {
         let fires = clock.now() + Timer::AHEAD_MAX;
-        Timer { clock, sleep: Box::pin(tokio::time::sleep_until(clock.at(fires))), fires }
+        Timer { clock, sleep: Box::pin(tokio::time::sleep_until(clock.at(fires))), fires, armed: false }
     }
 
-    /// Ready once `deadline` is past.
-    pub(crate) fn poll(&mut self, deadline: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
+    /// Before the task parks: sees to it that the task is woken at `deadline`. False if it may be past already.
+    pub(crate) fn arm(&mut self, deadline: Option<Instant>, now: Instant, context: &mut Context<'_>) -> bool {
         if let Some(deadline) = deadline
             && deadline < self.fires
         {
             self.set(deadline);
         }
+        if self.armed && now < self.fires {
+            return true;
+        }
+        self.poll(deadline, context).is_pending()
+    }
+
+    /// Ready once `deadline` is past.
+    pub(crate) fn poll(&mut self, deadline: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
+        self.armed = true;
         while self.sleep.as_mut().poll(context).is_ready() {
             let now = self.clock.now();
             if deadline.is_some_and(|deadline| deadline <= now) {
@@ -61,12 +75,14 @@ impl Timer {
             }
             let furthest = now + Timer::AHEAD_MAX;
             self.set(deadline.map_or(furthest, |deadline| deadline.min(furthest)));
+            self.armed = true;
         }
         Poll::Pending
     }
 
     fn set(&mut self, fires: Instant) {
         self.fires = fires;
+        self.armed = false;
         self.sleep.as_mut().reset(self.clock.at(fires));
     }
 }

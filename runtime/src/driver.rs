@@ -46,6 +46,8 @@ pub(crate) struct Work<M> {
     actions: Actions<M>,
     events: Vec<ReplicaEvent>,
     waiting: Waiting,
+    /// The last reading of the clock.
+    now: Instant,
     /// The last round ended with work left.
     again: bool,
     /// Set once the node drains: until when, and what is said then.
@@ -66,6 +68,7 @@ impl<M> Default for Work<M> {
             actions: Actions::default(),
             events: Vec::new(),
             waiting: Waiting::default(),
+            now: Instant::ZERO,
             again: true,
             drain: None,
             publish_at: Instant::ZERO,
@@ -117,23 +120,30 @@ where
         let publish_at = work.unpublished.then_some(work.publish_at);
         let drain_until = work.drain.as_ref().map(|(until, _)| *until);
         let deadline = replica.next_deadline().into_iter().chain(publish_at).chain(drain_until).min();
+        let now = work.now;
         let mut receive = transport.receive(&mut work.inbound);
         let mut parked = false;
         std::future::poll_fn(|context| {
-            // All are asked every time: each must know whom to wake.
-            let called = shared.inbox.poll_ready(context).is_ready();
-            let completed = journal.poll_completed(context).is_ready();
-            let received = receive.as_mut().poll(context);
-            let due = timer.poll(deadline, context).is_ready();
-            match received {
-                Poll::Ready(Err(_)) => Poll::Ready(Err(StopReason::TransportClosed)),
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(parked)),
-                Poll::Pending if called || completed || due => Poll::Ready(Ok(parked)),
-                Poll::Pending => {
-                    parked = true;
-                    Poll::Pending
-                }
+            // Whoever is ready ends the wait, and the others are asked again before the next one: each that
+            // is passed over now has its turn when the round drains.
+            if shared.inbox.poll_ready(context).is_ready() || journal.poll_completed(context).is_ready() {
+                return Poll::Ready(Ok(parked));
             }
+            match receive.as_mut().poll(context) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(parked)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(StopReason::TransportClosed)),
+                Poll::Pending => {}
+            }
+            let due = if parked {
+                timer.poll(deadline, context).is_ready()
+            } else {
+                !timer.arm(deadline, now, context)
+            };
+            if due {
+                return Poll::Ready(Ok(parked));
+            }
+            parked = true;
+            Poll::Pending
         })
         .await
     }
@@ -148,6 +158,7 @@ where
         let durable = journal.take_completed(&mut work.answers).map_err(storage_failed)?;
         transport.try_receive(&mut work.inbound).map_err(|_| StopReason::TransportClosed)?;
         let now = clock.now();
+        work.now = now;
 
         let counters = &shared.counters;
         counters.rounds.add(1);

@@ -18,7 +18,7 @@ pub(crate) struct Waiting {
 #[derive(Debug)]
 enum Seat {
     One(Promise),
-    Many(Batch),
+    Many(Box<Batch>),
 }
 
 /// Several commands that are answered together, in order.
@@ -37,7 +37,8 @@ impl Waiting {
     /// Tokens for `count` commands, at least one.
     pub(crate) fn many(&mut self, promise: Promise, count: usize) -> impl Iterator<Item = Token> + use<> {
         let replies = vec![Err(ProposeError::Unknown); count];
-        let seat = self.take_seat(Seat::Many(Batch { promise: Some(promise), replies, left: count }));
+        let seat =
+            self.take_seat(Seat::Many(Box::new(Batch { promise: Some(promise), replies, left: count })));
         (0..count as u64).map(move |position| Token(u64::from(seat) | position << 32))
     }
 
