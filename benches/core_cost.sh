@@ -1,0 +1,43 @@
+#!/bin/sh
+# Instructions per ordered command, all three replicas together, counted by callgrind: the same on every run
+# and whatever else the machine does. Two run lengths are counted, and their difference divided by the commands
+# between them, so that start-up, election and warm-up cancel.
+#
+# usage: benches/core_cost.sh [PROTOCOL...]        (default: raft)
+#   WINDOWS="16 64 256" benches/core_cost.sh raft    which windows to count (default: 256)
+set -eu
+
+cd "$(dirname "$0")/.."
+command -v valgrind >/dev/null || { echo "core_cost.sh: valgrind is not installed" >&2; exit 2; }
+cargo build --release --quiet --package synod-benches --bin core_cost
+core_cost="${CARGO_TARGET_DIR:-target}/release/core_cost"
+counts=$(mktemp)
+trap 'rm -f "$counts"' EXIT
+
+# Both are whole numbers of every window up to 1,024, and the log is short enough not to be what is measured.
+fewer=10240
+more=51200
+
+instructions() {
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$core_cost" "$@" >/dev/null 2>"$counts"
+    sed -n 's/.*Collected : \([0-9]*\).*/\1/p' "$counts"
+}
+
+# protocol, level, window, what the state machine is, further options
+row() {
+    protocol=$1 level=$2 window=$3 machine=$4
+    shift 4
+    low=$(instructions --protocol "$protocol" --level "$level" --window "$window" --commands "$fewer" "$@")
+    high=$(instructions --protocol "$protocol" --level "$level" --window "$window" --commands "$more" "$@")
+    printf '%-12s %-9s %7s  %-14s %8s\n' \
+        "$protocol" "$level" "$window" "$machine" "$(((high - low) / (more - fewer)))"
+}
+
+printf '%-12s %-9s %7s  %-14s %8s\n' protocol level window "state machine" "instructions/command"
+for protocol in "${@:-raft}"; do
+    for window in ${WINDOWS:-256}; do
+        row "$protocol" protocol "$window" none
+        row "$protocol" replica "$window" none
+        row "$protocol" replica "$window" key-value --state-machine
+    done
+done

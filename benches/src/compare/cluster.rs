@@ -1,0 +1,263 @@
+//! The replicas of one run: started, crashed, restarted, compared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_core::memory::MemoryStorage;
+use synod_core::{LogIndex, Membership, NodeId, Reign};
+use synod_runtime::{Consistency, Node, StartError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::contenders::{Contender, Life, Network};
+use crate::state_machine::{Replicated, STATE_QUERY};
+
+/// Replicas `1..=n` in this process. Where they are found is told by [`Seats`].
+pub struct Cluster {
+    network: Box<dyn Network>,
+    membership: Membership,
+    state_machine: fn() -> Replicated,
+    replicas: Vec<Replica>,
+    seats: Seats,
+}
+
+struct Replica {
+    id: NodeId,
+    storage: MemoryStorage,
+    /// Handles of every life so far: counters outlive the node. The last one runs, unless it was crashed.
+    lives: Vec<Node>,
+}
+
+/// What all replicas have sent and written, over all their lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Envelopes sent.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Cluster {
+    /// Starts `replicas` nodes with empty logs.
+    ///
+    /// # Errors
+    /// [`StartError`] of the first that did not start.
+    pub async fn start(
+        contender: &dyn Contender,
+        replicas: u64,
+        state_machine: fn() -> Replicated,
+    ) -> Result<Cluster, StartError> {
+        let membership = contender.membership(replicas);
+        let fresh = |id: NodeId| Replica { id, storage: MemoryStorage::new(), lives: Vec::new() };
+        let mut cluster = Cluster {
+            network: contender.network(),
+            replicas: membership.members().iter().map(|member| fresh(member.id)).collect(),
+            membership,
+            state_machine,
+            seats: Seats::new(usize::try_from(replicas).expect("at most 64")),
+        };
+        for at in 0..cluster.replicas.len() {
+            cluster.restart(at).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Where the replicas are found.
+    #[must_use]
+    pub fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
+    /// Ends a node like a crash: all that is left is what its storage had completed.
+    pub async fn crash(&mut self, at: usize) {
+        // Clients are told first, so that one whose call fails already knows that the node is gone.
+        self.seats.vacate(at);
+        self.running(at).abort().await;
+    }
+
+    /// Starts a node, on the storage of its last life if it had one.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn restart(&mut self, at: usize) -> Result<(), StartError> {
+        let replica = &mut self.replicas[at];
+        let life = Life {
+            node: replica.id,
+            membership: self.membership.clone(),
+            storage: replica.storage.clone(),
+            state_machine: (self.state_machine)(),
+        };
+        let node = self.network.start(life).await?;
+        replica.lives.push(node.clone());
+        self.seats.occupy(at, node);
+        Ok(())
+    }
+
+    /// What was sent and written so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic::default();
+        for life in self.replicas.iter().flat_map(|replica| &replica.lives) {
+            let metrics = life.metrics();
+            traffic.messages += metrics.envelopes_sent;
+            traffic.bytes += metrics.bytes_sent;
+        }
+        traffic
+    }
+
+    /// Each replica's answer to [`STATE_QUERY`] at one applied index common to all; none if they do not come
+    /// to rest at one in `patience`.
+    pub async fn states(&self, patience: Duration) -> Option<Vec<bytes::Bytes>> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Some(index) = self.common_index()
+                && let Some(states) = timeout_at(deadline, self.ask_all()).await.ok().flatten()
+                && self.common_index() == Some(index)
+            {
+                return Some(states);
+            }
+            // Progress is published every few milliseconds.
+            sleep(Duration::from_millis(10)).await;
+        }
+        None
+    }
+
+    /// Ends all nodes in order.
+    pub async fn shutdown(self) {
+        let nodes = (0..self.replicas.len()).map(|at| self.running(at).shutdown());
+        futures::future::join_all(nodes).await;
+    }
+
+    /// The index that every replica has applied, if it is one, and nobody knows of more.
+    fn common_index(&self) -> Option<LogIndex> {
+        let statuses: Vec<_> = (0..self.replicas.len()).map(|at| self.running(at).status()).collect();
+        let most = statuses.iter().map(|status| status.decided).max()?;
+        statuses.iter().all(|status| status.applied == most && status.stopped().is_none()).then_some(most)
+    }
+
+    async fn ask_all(&self) -> Option<Vec<bytes::Bytes>> {
+        let asks = (0..self.replicas.len()).map(|at| self.running(at).read(STATE_QUERY, Consistency::Local));
+        futures::future::try_join_all(asks).await.ok()
+    }
+
+    fn running(&self, at: usize) -> &Node {
+        self.replicas[at].lives.last().expect("every replica was started")
+    }
+}
+
+/// Tells clients where to go; clones tell the same.
+#[derive(Clone, Debug)]
+pub struct Seats(watch::Sender<Arc<Seating>>);
+
+/// Where the replicas are found at one moment.
+#[derive(Clone, Debug)]
+pub struct Seating {
+    places: Vec<Option<Seat>>,
+    /// The place of the leader of `reign`, unless it is gone.
+    leader: Option<usize>,
+    reign: Reign,
+    lives: u64,
+}
+
+/// One life of one replica, as clients find it.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// The node.
+    pub node: Node,
+    /// Tells this life from all others of the run.
+    pub life: u64,
+}
+
+impl Seating {
+    /// The leader, if there is one.
+    #[must_use]
+    pub fn leader(&self) -> Option<(usize, &Seat)> {
+        let at = self.leader?;
+        Some((at, self.places[at].as_ref()?))
+    }
+
+    /// The replica at a place, unless it is gone.
+    #[must_use]
+    pub fn place(&self, at: usize) -> Option<&Seat> {
+        self.places[at % self.places.len()].as_ref()
+    }
+}
+
+impl Seats {
+    fn new(count: usize) -> Seats {
+        let seating = Seating { places: vec![None; count], leader: None, reign: Reign::default(), lives: 0 };
+        Seats(watch::Sender::new(Arc::new(seating)))
+    }
+
+    /// The seating as it changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Seating>> {
+        self.0.subscribe()
+    }
+
+    /// Waits for a leader; its place.
+    pub async fn leader(&self) -> usize {
+        let mut seating = self.watch();
+        let seating = seating.wait_for(|seating| seating.leader.is_some()).await;
+        seating.expect("the sender is held here").leader.expect("just waited for")
+    }
+
+    /// The number of the latest leadership period that anybody told of.
+    #[must_use]
+    pub fn reign(&self) -> Reign {
+        self.0.borrow().reign
+    }
+
+    fn occupy(&self, at: usize, node: Node) {
+        self.change(|seating| {
+            seating.lives += 1;
+            seating.places[at] = Some(Seat { node: node.clone(), life: seating.lives });
+            true
+        });
+        let seats = self.clone();
+        tokio::spawn(async move { seats.attend(at, node).await });
+    }
+
+    fn vacate(&self, at: usize) {
+        self.change(|seating| {
+            seating.places[at] = None;
+            if seating.leader == Some(at) {
+                seating.leader = None;
+            }
+            true
+        });
+    }
+
+    /// Notes whenever this life of a node leads, to its end.
+    async fn attend(&self, at: usize, node: Node) {
+        let mut status = node.watch_status();
+        // The node must be able to end when nobody else holds it.
+        drop(node);
+        loop {
+            let (leads, reign, stopped) = {
+                let status = status.borrow_and_update();
+                (status.is_leader(), status.reign, status.stopped().is_some())
+            };
+            if stopped {
+                return;
+            }
+            if leads {
+                // An older reign than the latest leads nobody any more. This includes a crashed leader's.
+                self.change(|seating| {
+                    let news = seating.reign < reign;
+                    if news {
+                        (seating.leader, seating.reign) = (Some(at), reign);
+                    }
+                    news
+                });
+            }
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Seating) -> bool) {
+        self.0.send_if_modified(|seating| change(Arc::make_mut(seating)));
+    }
+}

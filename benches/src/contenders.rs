@@ -1,0 +1,136 @@
+//! The protocols there are. A new one is one line in [`all`]; nothing else here names a protocol.
+
+use futures::future::BoxFuture;
+use synod_core::memory::{MemoryNetwork, MemoryStorage};
+use synod_core::{Machine, Membership, NodeId, OpenError, ProtocolConfig};
+use synod_raft::Raft;
+use synod_runtime::{Node, StartError};
+
+use crate::core_cost::{self, CoreCost, Cost};
+use crate::state_machine::Replicated;
+
+/// Every protocol, in the order of tables.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Contender>> {
+    vec![contender("raft", Raft::config, majority)]
+}
+
+/// The protocol of this name.
+#[must_use]
+pub fn named(name: &str) -> Option<Box<dyn Contender>> {
+    all().into_iter().find(|contender| contender.name() == name)
+}
+
+/// The names of all protocols.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    all().iter().map(|contender| contender.name()).collect()
+}
+
+/// A protocol with its settings and quorums; its type is erased.
+pub trait Contender: Send + Sync {
+    /// Its name in tables and on command lines.
+    fn name(&self) -> &'static str;
+
+    /// Replicas `1..=replicas` and their quorums.
+    fn membership(&self, replicas: u64) -> Membership;
+
+    /// A network in memory that carries its messages.
+    fn network(&self) -> Box<dyn Network>;
+
+    /// What ordering a command costs in its core.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it does not open.
+    fn core_cost(&self, plan: CoreCost) -> Result<Cost, OpenError>;
+}
+
+/// A network on which nodes of one protocol start.
+pub trait Network: Send + Sync {
+    /// Starts a node on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`], from the future.
+    fn start(&self, life: Life) -> BoxFuture<'_, Result<Node, StartError>>;
+}
+
+/// What a node starts with.
+#[derive(Debug)]
+pub struct Life {
+    /// Which node.
+    pub node: NodeId,
+    /// Who takes part.
+    pub membership: Membership,
+    /// Its log, with what earlier lives left there.
+    pub storage: MemoryStorage,
+    /// Its state machine, empty.
+    pub state_machine: Replicated,
+}
+
+fn contender<C: ProtocolConfig>(
+    name: &'static str,
+    config: fn() -> C,
+    membership: fn(u64) -> Membership,
+) -> Box<dyn Contender>
+where
+    MessageOf<C>: Send,
+{
+    Box::new(Typed { name, config, membership })
+}
+
+type MessageOf<C> = <<C as ProtocolConfig>::Protocol as Machine>::Message;
+
+struct Typed<C> {
+    name: &'static str,
+    config: fn() -> C,
+    membership: fn(u64) -> Membership,
+}
+
+impl<C: ProtocolConfig> Contender for Typed<C>
+where
+    MessageOf<C>: Send,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn membership(&self, replicas: u64) -> Membership {
+        (self.membership)(replicas)
+    }
+
+    fn network(&self) -> Box<dyn Network> {
+        Box::new(TypedNetwork { config: self.config, links: MemoryNetwork::new() })
+    }
+
+    fn core_cost(&self, plan: CoreCost) -> Result<Cost, OpenError> {
+        core_cost::measure(&(self.config)(), &self.membership(3), plan)
+    }
+}
+
+struct TypedNetwork<C: ProtocolConfig> {
+    config: fn() -> C,
+    links: MemoryNetwork<MessageOf<C>>,
+}
+
+impl<C: ProtocolConfig> Network for TypedNetwork<C>
+where
+    MessageOf<C>: Send,
+{
+    fn start(&self, life: Life) -> BoxFuture<'_, Result<Node, StartError>> {
+        let builder = Node::builder(life.node, (self.config)())
+            .membership(life.membership)
+            .storage(life.storage)
+            .transport(self.links.attach(life.node))
+            .state_machine(life.state_machine)
+            .metering(true)
+            .drain_timeout(DRAIN);
+        Box::pin(builder.start())
+    }
+}
+
+/// Nothing is open when nodes are shut down here.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn majority(replicas: u64) -> Membership {
+    Membership::of_ids(1..=replicas).expect("ids from 1 to at most 64")
+}

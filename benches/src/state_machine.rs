@@ -1,0 +1,220 @@
+//! The replicated state of a comparison, with questions that show it whole.
+
+use std::collections::BTreeSet;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use synod_core::memory::KeyValue;
+use synod_core::{Applied, Outputs, Reign, StateMachine, StateMachineError};
+
+/// What a replica of a comparison runs: one type, so that whoever starts replicas need not be generic.
+#[derive(Clone, Debug)]
+pub enum Replicated {
+    /// Keys and values; the query [`STATE_QUERY`] shows a digest of all of them.
+    Store(KeyValue),
+    /// A sequence of lines; any query shows its digest.
+    Lines(Lines),
+}
+
+/// The query that asks for the state as a whole. No key is empty.
+pub const STATE_QUERY: Bytes = Bytes::new();
+
+impl Replicated {
+    /// No key has a value.
+    #[must_use]
+    pub fn store() -> Replicated {
+        Replicated::Store(KeyValue::default())
+    }
+
+    /// No line yet.
+    #[must_use]
+    pub fn lines() -> Replicated {
+        Replicated::Lines(Lines::default())
+    }
+}
+
+impl StateMachine for Replicated {
+    fn apply(&mut self, batch: &[Applied<'_>], out: &mut Outputs) -> Result<(), StateMachineError> {
+        match self {
+            Replicated::Store(store) => store.apply(batch, out),
+            Replicated::Lines(lines) => lines.apply(batch, out),
+        }
+    }
+
+    fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError> {
+        match self {
+            Replicated::Store(store) if query.is_empty() => {
+                let mut answer = BytesMut::with_capacity(16);
+                answer.put_u64_le(store.digest());
+                answer.put_u64_le(store.len() as u64);
+                Ok(answer.freeze())
+            }
+            Replicated::Store(store) => store.query(query),
+            Replicated::Lines(lines) => Ok(lines.summary().encode()),
+        }
+    }
+}
+
+/// The lines applied so far, as the SHA-256 of each followed by a line feed.
+///
+/// A line holds no line feed, so different sequences have different digests; and the digest of a file that
+/// ends in a line feed is what `sha256sum` says.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    hash: Sha256,
+    count: u64,
+    reigns: BTreeSet<Reign>,
+}
+
+impl Lines {
+    /// Adds one line.
+    pub fn push(&mut self, line: &[u8]) {
+        self.hash.update(line);
+        self.hash.update(b"\n");
+        self.count += 1;
+    }
+
+    /// What was added so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            digest: self.hash.clone().finalize().into(),
+            lines: self.count,
+            reigns: self.reigns.len() as u64,
+        }
+    }
+}
+
+impl StateMachine for Lines {
+    fn apply(&mut self, batch: &[Applied<'_>], out: &mut Outputs) -> Result<(), StateMachineError> {
+        for applied in batch {
+            self.push(applied.payload);
+            self.reigns.insert(applied.reign);
+            out.reply(Bytes::new());
+        }
+        Ok(())
+    }
+
+    fn query(&self, _query: &[u8]) -> Result<Bytes, StateMachineError> {
+        Ok(self.summary().encode())
+    }
+}
+
+/// A sequence of lines, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// SHA-256 of the lines.
+    pub digest: [u8; 32],
+    /// How many there are.
+    pub lines: u64,
+    /// In how many leadership periods they were first proposed.
+    pub reigns: u64,
+}
+
+impl Summary {
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(48);
+        out.put_slice(&self.digest);
+        out.put_u64_le(self.lines);
+        out.put_u64_le(self.reigns);
+        out.freeze()
+    }
+
+    /// Reads the answer of [`Lines`] to a query; `None` if it is not one.
+    #[must_use]
+    pub fn decode(answer: &[u8]) -> Option<Summary> {
+        let (digest, mut rest) = answer.split_first_chunk::<32>()?;
+        if rest.len() != 16 {
+            return None;
+        }
+        Some(Summary { digest: *digest, lines: rest.get_u64_le(), reigns: rest.get_u64_le() })
+    }
+
+    /// The digest as 64 hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The lines of a file: what stands before each line feed, and what follows the last one if it is not empty.
+#[must_use]
+pub fn lines_of(file: &Bytes) -> Vec<Bytes> {
+    let mut lines: Vec<Bytes> = file.split(|byte| *byte == b'\n').map(|line| file.slice_ref(line)).collect();
+    if lines.last().is_some_and(Bytes::is_empty) {
+        lines.pop();
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_core::{LogIndex, NodeId, RequestId};
+
+    use super::*;
+
+    fn digest(lines: &[&[u8]]) -> String {
+        let mut all = Lines::default();
+        lines.iter().for_each(|line| all.push(line));
+        all.summary().hex()
+    }
+
+    #[test]
+    fn the_digest_of_a_file_that_ends_in_a_line_feed_is_its_sha256() {
+        // printf 'one\n\ntwo\n' | sha256sum
+        let known = "ca48018cd69ec26f9206d26f99b5019ba6075d5482c587a072361987ae3179dd";
+        assert_eq!(digest(&[b"one", b"", b"two"]), known);
+    }
+
+    #[test]
+    fn sequences_that_differ_in_order_count_or_split_have_different_digests() {
+        let base = digest(&[b"a", b"b", b""]);
+        for other in [&[&b"b"[..], b"a", b""][..], &[b"a", b"b"], &[b"ab", b""], &[b"a", b"", b"b"]] {
+            assert_ne!(digest(other), base);
+        }
+    }
+
+    #[test]
+    fn empty_and_non_utf8_lines_count_and_a_last_line_feed_opens_no_line() {
+        let lines = |file: &'static [u8]| lines_of(&Bytes::from_static(file));
+        assert_eq!(lines(b"a\n\n\xff\xfe\nlast"), [&b"a"[..], b"", b"\xff\xfe", b"last"]);
+        assert_eq!(lines(b"a\r\nb\n"), [&b"a\r"[..], b"b"]);
+        assert_eq!(lines(b"\n\n"), [&b""[..], b""]);
+        assert!(lines(b"").is_empty());
+    }
+
+    #[test]
+    fn a_replica_tells_its_lines_and_the_reigns_they_were_proposed_in() {
+        let mut machine = Replicated::lines();
+        let mut out = Outputs::new();
+        let payloads = [Bytes::from_static(b"x"), Bytes::new()];
+        for (number, payload) in payloads.iter().enumerate() {
+            let reign = Reign { number: number as u64, leader: NodeId(1) };
+            let applied = Applied { index: LogIndex(3), reign, request: RequestId::NONE, payload };
+            machine.apply(&[applied], &mut out).unwrap();
+        }
+        let summary = Summary::decode(&machine.query(&STATE_QUERY).unwrap()).unwrap();
+        assert_eq!((summary.lines, summary.reigns, out.len()), (2, 2, 2));
+        assert_eq!(summary.hex(), digest(&[b"x", b""]));
+        assert_eq!(Summary::decode(b"short"), None);
+    }
+
+    #[test]
+    fn stores_that_differ_in_one_value_answer_the_state_query_differently() {
+        let format = crate::workload::Format::new(8);
+        let state = |value| {
+            let mut store = Replicated::store();
+            let payload = format.put(1, synod_checker::ValueId(value));
+            let applied = Applied {
+                index: LogIndex(1),
+                reign: Reign::default(),
+                request: RequestId::NONE,
+                payload: &payload,
+            };
+            store.apply(&[applied], &mut Outputs::new()).unwrap();
+            store.query(&STATE_QUERY).unwrap()
+        };
+        assert_eq!(state(1), state(1));
+        assert_ne!(state(1), state(2));
+    }
+}
