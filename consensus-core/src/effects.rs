@@ -60,7 +60,8 @@ pub struct Load {
 ///
 /// # Merging within one flush
 /// A put after a truncation normalises, `truncate_from(i)` drops buffered puts at or above `i`, and the
-/// last hard state wins. An empty unit is not written, and a message held on it waits for the previous one.
+/// last hard state wins. An empty unit is not written, and a message held on it waits for the previous one
+/// that was forced.
 #[derive(Clone, Debug)]
 pub struct Effects<M, E> {
     unit: Write,
@@ -68,6 +69,8 @@ pub struct Effects<M, E> {
     loads: Vec<Load>,
     events: Vec<E>,
     loads_issued: u64,
+    /// The last unit taken that somebody may wait for.
+    forced_last: WriteId,
 }
 
 impl<M, E> Default for Effects<M, E> {
@@ -86,27 +89,32 @@ impl<M, E> Effects<M, E> {
             loads: Vec::new(),
             events: Vec::new(),
             loads_issued: 0,
+            forced_last: WriteId(0),
         }
     }
 
     // --- for the machine ---
 
-    /// The id of the unit being assembled.
+    /// The id of the unit being assembled. It stays the id of the open unit while that is empty: a machine
+    /// that remembers what it wrote keeps what [`Effects::put`] and its like return.
     #[must_use]
     pub fn write_id(&self) -> WriteId {
         self.unit.id
     }
 
-    /// Puts entries at their positions, replacing what stands there and nothing else.
-    pub fn put(&mut self, entries: Entries) {
+    /// Puts entries at their positions, replacing what stands there and nothing else. Positions at or below
+    /// the compaction bound are not put. Returns the unit that makes them durable.
+    pub fn put(&mut self, entries: Entries) -> WriteId {
         if !entries.is_empty() {
             self.unit.puts.push(entries);
             self.unit.forced = true;
         }
+        self.unit.id
     }
 
-    /// Removes every entry at or above `from`, puts of this unit included.
-    pub fn truncate_from(&mut self, from: LogIndex) {
+    /// Removes every entry at or above `from`, puts of this unit included. `from` lies above the compaction
+    /// bound. Returns the unit that makes it durable.
+    pub fn truncate_from(&mut self, from: LogIndex) -> WriteId {
         let below = IndexRange::new(LogIndex::ZERO, from);
         for put in &mut self.unit.puts {
             *put = put.slice(below);
@@ -115,6 +123,7 @@ impl<M, E> Effects<M, E> {
         let lowest = self.unit.truncate_from.map_or(from, |earlier| earlier.min(from));
         self.unit.truncate_from = Some(lowest);
         self.unit.forced = true;
+        self.unit.id
     }
 
     /// Removes every entry at or below `through`. Nobody waits for it.
@@ -123,10 +132,11 @@ impl<M, E> Effects<M, E> {
         self.unit.compact_to = Some(highest);
     }
 
-    /// Replaces the hard state.
-    pub fn set_hard_state(&mut self, state: Bytes) {
+    /// Replaces the hard state. Returns the unit that makes it durable.
+    pub fn set_hard_state(&mut self, state: Bytes) -> WriteId {
         self.unit.hard_state = Some(state);
         self.unit.forced = true;
+        self.unit.id
     }
 
     /// Replaces the hard state whenever something else is written: for hints that may be lost.
@@ -168,16 +178,20 @@ impl<M, E> Effects<M, E> {
     // --- for the host ---
 
     /// Closes the unit being assembled and opens the next. `None` if it is empty: then it stays open under
-    /// the same id, and messages held on it are turned to wait for the previous one.
+    /// the same id, and messages held on it are turned to wait for the last one that was forced: nobody
+    /// waits for a hint.
     pub fn settle(&mut self) -> Option<Write> {
         if self.unit.is_empty() {
             let open = self.unit.id;
             for send in &mut self.sends {
                 if send.after == Some(open) {
-                    send.after = Some(open.prev());
+                    send.after = Some(self.forced_last);
                 }
             }
             return None;
+        }
+        if self.unit.forced {
+            self.forced_last = self.unit.id;
         }
         let next = Write { id: self.unit.id.next(), ..Write::default() };
         Some(std::mem::replace(&mut self.unit, next))
@@ -265,6 +279,18 @@ mod tests {
         effects.drain_sends();
         effects.put(run(2, 1, 1));
         assert_eq!(effects.settle().unwrap().id, WriteId(2));
+    }
+
+    #[test]
+    fn a_message_held_on_an_empty_unit_does_not_wait_for_a_hint() {
+        let mut effects: Effects<&str, ()> = Effects::new();
+        effects.put(run(1, 1, 1));
+        effects.settle();
+        effects.set_hard_state_unforced(Bytes::from_static(b"hint"));
+        assert!(!effects.settle().unwrap().forced);
+        effects.send_after_write(NodeId(2), "ack of a duplicate");
+        effects.settle();
+        assert_eq!(effects.sends()[0].after, Some(WriteId(1)));
     }
 
     #[test]

@@ -19,11 +19,25 @@ pub enum Kind {
     Membership,
     /// Opens or closes a client session.
     Session,
-    /// A protocol's own record (0 to 63), opaque to everybody else.
+    /// A protocol's own record, opaque to everybody else. Numbers 0 to 31 may be decided and mean nothing to
+    /// the state machine; 32 to 63 stand for what can never be decided (a promise for one slot, say), and
+    /// a replica that finds one at a decided position stops.
     Private(u8),
 }
 
 impl Kind {
+    /// True for kinds that a machine is shown when it opens: see [`crate::Recovered::marked`].
+    #[must_use]
+    pub fn is_marked(self) -> bool {
+        matches!(self, Kind::Membership | Kind::Private(_))
+    }
+
+    /// True for kinds that may stand at a decided position.
+    #[must_use]
+    pub fn is_decidable(self) -> bool {
+        !matches!(self, Kind::Private(32..))
+    }
+
     /// The byte that stands for this kind on disk and wire. A private number above 63 is cut to its low six bits.
     #[must_use]
     pub fn to_byte(self) -> u8 {
@@ -104,6 +118,14 @@ pub struct Entry {
 impl Entry {
     /// What bookkeeping of an entry costs in memory beside its payload, in bytes.
     pub const OVERHEAD: usize = 104;
+
+    /// True if both entries hold the same value, wherever and under whatever stamp they stand: what was
+    /// proposed, by whom, for whom and in which leadership period.
+    #[must_use]
+    pub fn same_value(&self, other: &Entry) -> bool {
+        let value = |entry: &Entry| (entry.reign, entry.kind, entry.request);
+        value(self) == value(other) && self.payload == other.payload
+    }
 
     /// What the entry weighs against memory bounds, in bytes.
     #[must_use]

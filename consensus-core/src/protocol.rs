@@ -38,7 +38,9 @@ pub trait ProtocolConfig: Clone + fmt::Debug + Send + 'static {
 /// What the host of a protocol asks.
 #[derive(Clone, Debug)]
 pub enum LogCall {
-    /// Order these commands, in this order unless other proposals come between.
+    /// Order these commands, in this order unless other proposals come between. While
+    /// [`Protocol::route`] stays [`Route::Here`] in one reign, the protocol holds what it does not refuse:
+    /// the host proposes it again only when that ends.
     Propose(Vec<Command>),
     /// Tell an index such that a state machine that has applied it shows every command that was
     /// acknowledged before this call: answered by [`LogEvent::ReadReady`] or [`LogEvent::ReadFailed`].
@@ -146,7 +148,9 @@ pub struct Status {
     pub role: Role,
     /// Who leads, as far as it knows.
     pub leader: Option<NodeId>,
-    /// The latest leadership period it knows of; its `leader` is node 0 while unknown.
+    /// The latest leadership period it knows of; its `leader` is node 0 while unknown. It is that of the
+    /// leader followed, never of a promise or of a single slot: the host proposes everything under way again
+    /// when it changes.
     pub reign: Reign,
     /// Everything through this index is decided.
     pub decided: LogIndex,

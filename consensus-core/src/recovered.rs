@@ -68,7 +68,7 @@ pub struct Recovered {
     pub compacted: Option<(LogIndex, Stamp)>,
     /// The entries there are, as runs in ascending order: holes and stamps are known without reads.
     pub runs: Vec<Run>,
-    /// Every entry whose kind is not [`crate::Kind::Command`], in ascending order.
+    /// Every entry whose kind [`is_marked`](crate::Kind::is_marked), in ascending order: few.
     pub marked: Vec<Entry>,
 }
 

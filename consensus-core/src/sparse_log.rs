@@ -105,6 +105,22 @@ impl SparseLog {
         }
     }
 
+    /// Removes whole segments that `keep` does not want, lowest first, while more than `weight_max` bytes are
+    /// held. Looks at a bounded number of segments per call. For caches.
+    pub fn evict(&mut self, weight_max: usize, keep: impl Fn(IndexRange) -> bool) {
+        const LOOKS_MAX: usize = 64;
+        let mut kept = 0;
+        while self.weight > weight_max && kept < LOOKS_MAX {
+            let Some(segment) = self.segments.get(kept) else { return };
+            if keep(segment.range()) {
+                kept += 1;
+                continue;
+            }
+            self.weight -= segment.weight();
+            self.segments.remove(kept);
+        }
+    }
+
     /// Removes whole segments at or below `through`, lowest first, while more than `weight_max` bytes are
     /// held. Cheaper than [`SparseLog::compact_to`]; for caches.
     pub fn evict_to(&mut self, through: LogIndex, weight_max: usize) {

@@ -123,8 +123,10 @@ pub enum RequestOutcome {
     OutOfOrder,
     /// Decided too far ahead of its session; not applied, may be decided again.
     BeyondWindow,
-    /// Not proposed: this replica does not lead.
+    /// Not proposed: this replica does not lead, or cannot take more.
     Refused,
+    /// Not proposed, and never will be here: it is larger than the leader takes.
+    TooLarge,
 }
 
 /// What became of a forwarded query.
@@ -287,6 +289,7 @@ impl Wire for RequestOutcome {
             RequestOutcome::OutOfOrder => out.put_u8(2),
             RequestOutcome::BeyondWindow => out.put_u8(3),
             RequestOutcome::Refused => out.put_u8(4),
+            RequestOutcome::TooLarge => out.put_u8(5),
         }
     }
 
@@ -297,6 +300,7 @@ impl Wire for RequestOutcome {
             2 => RequestOutcome::OutOfOrder,
             3 => RequestOutcome::BeyondWindow,
             4 => RequestOutcome::Refused,
+            5 => RequestOutcome::TooLarge,
             value => return Err(DecodeError::Unknown { what: "request outcome", value: u64::from(value) }),
         })
     }

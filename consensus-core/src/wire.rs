@@ -2,7 +2,9 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::{ClientId, Command, Entries, Entry, Kind, LogIndex, NodeId, Reign, RequestId, Sequence, Stamp};
+use crate::{
+    ClientId, Command, Entries, Entry, Kind, Loaded, LogIndex, NodeId, Reign, RequestId, Sequence, Stamp,
+};
 
 /// A value with a fixed layout on the wire and in hard state.
 ///
@@ -339,6 +341,36 @@ impl Wire for Entries {
     }
 }
 
+/// A sparse set of entries and how far it reaches: also the shape of a promise's chunk.
+impl Wire for Loaded {
+    fn wire_len(&self) -> usize {
+        8 + 4 + self.segments.iter().map(Wire::wire_len).sum::<usize>()
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.to.0);
+        put_count(out, self.segments.len());
+        for segment in &self.segments {
+            segment.encode(out);
+        }
+    }
+
+    fn decode(from: &mut WireReader) -> Result<Loaded, DecodeError> {
+        let to = LogIndex(from.u64()?);
+        let count = from.count(12)?;
+        let mut segments: Vec<Entries> = Vec::with_capacity(count.min(1024));
+        for _ in 0..count {
+            let segment = Entries::decode(from)?;
+            let after = segments.last().is_none_or(|before| before.last_index() < segment.first_index());
+            if segment.is_empty() || !after || segment.last_index() >= to {
+                return Err(DecodeError::Impossible { what: "segments" });
+            }
+            segments.push(segment);
+        }
+        Ok(Loaded { segments, to })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -387,6 +419,31 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Entries::from_bytes(Bytes::from(bytes.clone()));
             let _ = Command::from_bytes(Bytes::from(bytes));
+        }
+    }
+
+    #[test]
+    fn a_sparse_set_survives_the_wire_and_segments_out_of_order_are_refused() {
+        let run = |first, count: usize| {
+            Entries::numbered(LogIndex(first), vec![(); count], |index, ()| Entry {
+                index,
+                stamp: Stamp { high: 1, low: index.0 },
+                reign: Reign::default(),
+                kind: Kind::Noop,
+                request: RequestId::NONE,
+                payload: Bytes::new(),
+            })
+        };
+        let loaded = |segments| Loaded { segments, to: LogIndex(20) };
+        for good in [loaded(vec![]), loaded(vec![run(3, 2), run(9, 11)])] {
+            let bytes = good.to_bytes();
+            assert_eq!(bytes.len(), good.wire_len());
+            assert_eq!(Loaded::from_bytes(bytes).unwrap(), good);
+        }
+        for bad in
+            [loaded(vec![run(9, 2), run(3, 2)]), loaded(vec![run(3, 2), run(4, 2)]), loaded(vec![run(19, 2)])]
+        {
+            assert!(Loaded::from_bytes(bad.to_bytes()).is_err());
         }
     }
 

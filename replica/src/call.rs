@@ -1,7 +1,7 @@
 //! What a shell asks of a replica, and what it is told.
 
 use bytes::Bytes;
-use synod_core::{ClientId, Envelope, Instant, Load, NodeId, Sequence, StateMachineError, Write};
+use synod_core::{ClientId, Envelope, Instant, Load, LogIndex, NodeId, Sequence, StateMachineError, Write};
 
 /// The shell's name for one call; comes back with the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,6 +205,18 @@ pub enum ReplicaError {
     /// A decided entry is no longer in the log and cannot be applied.
     #[error("a decided entry was compacted before it was applied")]
     Compacted,
+    /// The protocol decided through a position at which there is no entry.
+    #[error("there is no entry at the decided position {index}")]
+    Missing {
+        /// The position.
+        index: LogIndex,
+    },
+    /// The protocol decided a record of a kind that can never be decided.
+    #[error("the entry at the decided position {index} is of a kind that cannot be decided")]
+    Undecidable {
+        /// The position.
+        index: LogIndex,
+    },
 }
 
 /// What a flush asks of the shell, in this order: hand the writes to the storage, send the envelopes,

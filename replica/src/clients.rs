@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use slab::Slab;
-use synod_core::{ClientId, Command, Instant, Kind, RequestId, Sequence, Wire};
+use synod_core::{ClientId, Command, Incarnation, Instant, Kind, NodeId, RequestId, Sequence, Wire};
 
 use crate::fixed_map::FixedMap;
 use crate::sessions::SessionOp;
@@ -48,8 +48,7 @@ enum Stage {
     Opening {
         nonce: u64,
         asker: Option<(Token, Instant)>,
-        proposed_at: Option<Instant>,
-        pending: bool,
+        attempt: Attempt,
     },
     Open(ClientId),
 }
@@ -63,13 +62,40 @@ struct Proposal {
 struct Slot {
     /// `None` once the outcome was told.
     proposal: Option<Proposal>,
-    /// When it was last proposed, if it ever was.
-    proposed_at: Option<Instant>,
+    attempt: Attempt,
+}
+
+/// How far a proposal got.
+#[derive(Clone, Copy)]
+struct Attempt {
+    /// It wants to be proposed.
     pending: bool,
+    /// It was, at least once.
+    proposed: bool,
+    /// When it wants to be proposed again if nothing is heard before.
+    again_at: Option<Instant>,
+}
+
+impl Attempt {
+    const FIRST: Attempt = Attempt { pending: true, proposed: false, again_at: None };
+
+    fn made(&mut self, again_at: Option<Instant>) {
+        *self = Attempt { pending: false, proposed: true, again_at };
+    }
+
+    fn again(&mut self) {
+        self.pending = true;
+        self.again_at = None;
+    }
 }
 
 /// How much of a batch is still free.
 pub(crate) struct Room {
+    /// Who opens sessions.
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    /// When to try again without having heard; for batches that may be lost on their way.
+    pub(crate) again_at: Option<Instant>,
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
 }
@@ -116,7 +142,7 @@ impl Clients {
         if let Some((_, deadline)) = asker {
             self.expire_at(deadline);
         }
-        let stage = Stage::Opening { nonce, asker, proposed_at: None, pending: true };
+        let stage = Stage::Opening { nonce, asker, attempt: Attempt::FIRST };
         let at = self.insert(LocalSession::new(key, order, stage, Sequence(1)));
         self.by_nonce.insert(nonce, at);
         self.mark_ready(at);
@@ -159,7 +185,7 @@ impl Clients {
         };
         for slot in session.slots {
             if let Some(proposal) = slot.proposal {
-                let proposed = slot.proposed_at.is_some();
+                let proposed = slot.attempt.proposed;
                 self.tell(
                     proposal,
                     |payload| {
@@ -207,28 +233,32 @@ impl Clients {
     }
 
     /// Takes what wants to be proposed, as far as there is room. Commands of one session come in order.
-    pub(crate) fn collect(&mut self, now: Instant, room: &mut Room, commands: &mut Vec<Command>) {
+    pub(crate) fn collect(&mut self, room: &mut Room, commands: &mut Vec<Command>) {
         let before = commands.len();
         while room.entries > 0 && room.bytes > 0 {
             let Some(at) = self.ready.pop_front() else { break };
             let Some(session) = self.sessions.get_mut(at) else { continue };
             session.in_ready = false;
-            session.collect(now, self.window, room, commands);
+            session.collect(self.window, room, commands);
             if session.wants_more(self.window) {
                 self.mark_ready(at);
                 break;
             }
         }
-        if commands.len() > before && self.next_retry.is_none() {
-            self.next_retry = Some(now + self.retry_after);
+        if commands.len() > before {
+            self.retry_by(room.again_at);
         }
+    }
+
+    fn retry_by(&mut self, at: Option<Instant>) {
+        self.next_retry = self.next_retry.into_iter().chain(at).min();
     }
 
     /// Everything proposed and not answered wants to be proposed again: whoever had it may be gone.
     pub(crate) fn propose_all_again(&mut self) {
         let mut again = Vec::new();
         for (at, session) in &mut self.sessions {
-            if session.propose_again(|_| true) {
+            if session.propose_again(|attempt| attempt.proposed) {
                 again.push(at);
             }
         }
@@ -237,54 +267,40 @@ impl Clients {
         }
     }
 
-    /// What was proposed `retry_after` ago and not answered wants to be proposed again.
+    /// What should have been heard of by now wants to be proposed again.
     pub(crate) fn retry(&mut self, now: Instant) {
         if self.next_retry.is_none_or(|at| at > now) {
             return;
         }
-        let overdue = |at: Instant| at + self.retry_after <= now;
-        let mut oldest: Option<Instant> = None;
+        let mut next: Option<Instant> = None;
         let mut again = Vec::new();
         for (at, session) in &mut self.sessions {
-            if session.propose_again(overdue) {
+            if session.propose_again(|attempt| attempt.again_at.is_some_and(|at| at <= now)) {
                 again.push(at);
             }
-            let proposed = session.oldest_proposed();
-            oldest = oldest.into_iter().chain(proposed).min();
+            next = next.into_iter().chain(session.next_again()).min();
         }
-        self.next_retry = oldest.map(|at| at + self.retry_after);
+        self.next_retry = next;
         for at in again {
             self.mark_ready(at);
         }
     }
 
-    /// The replica asked for this command was not the leader: try again after a fraction of the retry time.
-    pub(crate) fn put_off(&mut self, now: Instant, client: ClientId, sequence: Sequence) {
+    /// This command is proposed again after a fraction of the retry time: whoever was asked cannot take it now.
+    /// False if it is not one of ours.
+    pub(crate) fn put_off(&mut self, now: Instant, client: ClientId, sequence: Sequence) -> bool {
         let again_at = now + self.retry_after / 8;
-        let as_if_proposed_at = Instant(
-            again_at.0.saturating_sub(u64::try_from(self.retry_after.as_nanos()).unwrap_or(u64::MAX)),
-        );
-        let Some((_, session)) = self.find(client, sequence) else { return };
-        match &mut session.stage {
-            Stage::Opening { proposed_at, .. } => *proposed_at = Some(as_if_proposed_at),
-            Stage::Open(_) => {
-                if let Some(slot) = session.slot(sequence)
-                    && slot.proposed_at.is_some()
-                {
-                    slot.proposed_at = Some(as_if_proposed_at);
-                }
-            }
-        }
-        self.next_retry = Some(self.next_retry.map_or(again_at, |at| at.min(again_at)));
+        let Some((_, session)) = self.find(client, sequence) else { return false };
+        let Some(attempt) = session.attempt(sequence) else { return true };
+        attempt.again_at = Some(again_at);
+        self.retry_by(Some(again_at));
+        true
     }
 
     /// Surely not proposed: it wants to be again. False if the command is not one of ours.
     pub(crate) fn refused(&mut self, client: ClientId, sequence: Sequence) -> bool {
         let Some((at, session)) = self.find(client, sequence) else { return false };
-        match &mut session.stage {
-            Stage::Opening { pending, .. } => *pending = true,
-            Stage::Open(_) => session.want_again(sequence),
-        }
+        session.want_again(sequence);
         self.mark_ready(at);
         true
     }
@@ -292,7 +308,7 @@ impl Clients {
     /// Decided before its predecessor: the whole session is proposed again, in order.
     pub(crate) fn out_of_order(&mut self, client: ClientId) {
         if let Some(at) = self.by_client.get(&client).copied()
-            && self.sessions[at].propose_again(|_| true)
+            && self.sessions[at].propose_again(|attempt| attempt.proposed)
         {
             self.mark_ready(at);
         }
@@ -355,7 +371,7 @@ impl Clients {
         let mut unproposed = VecDeque::new();
         for slot in session.slots.drain(..) {
             match slot.proposal {
-                Some(proposal) if slot.proposed_at.is_none() => unproposed.push_back(proposal),
+                Some(proposal) if !slot.attempt.proposed => unproposed.push_back(proposal),
                 Some(proposal) => self.tell(proposal, |_| ProposeError::SessionExpired, events),
                 None => {}
             }
@@ -379,7 +395,7 @@ impl Clients {
             for slot in &mut session.slots {
                 if slot.proposal.as_ref().is_some_and(|proposal| proposal.deadline <= now) {
                     let proposal = slot.proposal.take().expect("just seen");
-                    late.push((proposal, slot.proposed_at.is_some()));
+                    late.push((proposal, slot.attempt.proposed));
                 }
             }
             session.advance();
@@ -395,9 +411,9 @@ impl Clients {
             }
             let open = session.slots.iter().filter_map(|slot| slot.proposal.as_ref()).chain(&session.waiting);
             next = open.map(|proposal| proposal.deadline).chain(next).min();
-            if let Stage::Opening { asker: Some((token, deadline)), proposed_at, .. } = session.stage {
+            if let Stage::Opening { asker: Some((token, deadline)), attempt, .. } = session.stage {
                 if deadline <= now {
-                    never_opened.push((at, token, proposed_at.is_some()));
+                    never_opened.push((at, token, attempt.proposed));
                 } else {
                     next = Some(next.map_or(deadline, |at| at.min(deadline)));
                 }
@@ -470,12 +486,11 @@ impl LocalSession {
         }
     }
 
-    fn collect(&mut self, now: Instant, window: usize, room: &mut Room, commands: &mut Vec<Command>) {
+    fn collect(&mut self, window: usize, room: &mut Room, commands: &mut Vec<Command>) {
         let client = match &mut self.stage {
-            Stage::Opening { nonce, proposed_at, pending, .. } => {
-                if *pending {
-                    *pending = false;
-                    *proposed_at = Some(now);
+            Stage::Opening { nonce, attempt, .. } => {
+                if attempt.pending {
+                    attempt.made(room.again_at);
                     room.entries -= 1;
                     commands.push(Command {
                         kind: Kind::Session,
@@ -484,7 +499,12 @@ impl LocalSession {
                             sequence: Sequence(*nonce),
                             first_incomplete: Sequence(0),
                         },
-                        payload: SessionOp::Open { order: self.order }.to_bytes(),
+                        payload: SessionOp::Open {
+                            order: self.order,
+                            node: room.node,
+                            incarnation: room.incarnation,
+                        }
+                        .to_bytes(),
                     });
                 }
                 return;
@@ -494,11 +514,11 @@ impl LocalSession {
         while self.slots.len() < window
             && let Some(proposal) = self.waiting.pop_front()
         {
-            self.slots.push_back(Slot { proposal: Some(proposal), proposed_at: None, pending: true });
+            self.slots.push_back(Slot { proposal: Some(proposal), attempt: Attempt::FIRST });
         }
         let mut offset = self.pending_from;
         while let Some(slot) = self.slots.get_mut(offset) {
-            if slot.pending
+            if slot.attempt.pending
                 && let Some(proposal) = &slot.proposal
             {
                 if room.entries == 0 || room.bytes == 0 {
@@ -506,8 +526,7 @@ impl LocalSession {
                 }
                 room.entries -= 1;
                 room.bytes = room.bytes.saturating_sub(proposal.payload.len());
-                slot.pending = false;
-                slot.proposed_at = Some(now);
+                slot.attempt.made(room.again_at);
                 commands.push(Command {
                     kind: Kind::Command,
                     request: RequestId {
@@ -526,7 +545,7 @@ impl LocalSession {
     /// True if `collect` left something that could go at once, had there been room.
     fn wants_more(&self, window: usize) -> bool {
         match &self.stage {
-            Stage::Opening { pending, .. } => *pending,
+            Stage::Opening { attempt, .. } => attempt.pending,
             Stage::Open(_) => {
                 self.pending_from < self.slots.len()
                     || (self.slots.len() < window && !self.waiting.is_empty())
@@ -548,28 +567,37 @@ impl LocalSession {
         }
     }
 
+    /// How far the proposal of this number, or the opening of the session, got.
+    fn attempt(&mut self, sequence: Sequence) -> Option<&mut Attempt> {
+        if let Stage::Opening { attempt, .. } = &mut self.stage {
+            return Some(attempt);
+        }
+        let at = usize::try_from(sequence.0.checked_sub(self.base.0)?).ok()?;
+        self.slots.get_mut(at).map(|slot| &mut slot.attempt)
+    }
+
     fn want_again(&mut self, sequence: Sequence) {
-        let Some(at) = sequence.0.checked_sub(self.base.0).and_then(|at| usize::try_from(at).ok()) else {
-            return;
-        };
-        if let Some(slot) = self.slots.get_mut(at) {
-            slot.pending = true;
-            self.pending_from = self.pending_from.min(at);
+        let offset = sequence.0.checked_sub(self.base.0).and_then(|at| usize::try_from(at).ok());
+        if let Some(attempt) = self.attempt(sequence) {
+            attempt.again();
+            self.pending_from = self.pending_from.min(offset.unwrap_or(0));
         }
     }
 
-    /// Marks what was proposed at a time that `due` accepts; true if anything was.
-    fn propose_again(&mut self, due: impl Fn(Instant) -> bool) -> bool {
+    /// Marks what `due` accepts; true if anything was.
+    fn propose_again(&mut self, due: impl Fn(&Attempt) -> bool) -> bool {
         match &mut self.stage {
-            Stage::Opening { proposed_at, pending, .. } => {
-                *pending = *pending || proposed_at.is_some_and(&due);
-                *pending
+            Stage::Opening { attempt, .. } => {
+                if due(attempt) {
+                    attempt.again();
+                }
+                attempt.pending
             }
             Stage::Open(_) => {
                 let mut first = None;
                 for (offset, slot) in self.slots.iter_mut().enumerate() {
-                    if slot.proposal.is_some() && slot.proposed_at.is_some_and(&due) {
-                        slot.pending = true;
+                    if slot.proposal.is_some() && due(&slot.attempt) {
+                        slot.attempt.again();
                         first = first.or(Some(offset));
                     }
                 }
@@ -579,13 +607,13 @@ impl LocalSession {
         }
     }
 
-    /// When the longest unanswered proposal that is not about to be proposed again was proposed.
-    fn oldest_proposed(&self) -> Option<Instant> {
+    /// When the next proposal wants to be proposed again.
+    fn next_again(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Opening { proposed_at, pending, .. } => proposed_at.filter(|_| !*pending),
+            Stage::Opening { attempt, .. } => attempt.again_at,
             Stage::Open(_) => {
-                let open = self.slots.iter().filter(|slot| slot.proposal.is_some() && !slot.pending);
-                open.filter_map(|slot| slot.proposed_at).min()
+                let open = self.slots.iter().filter(|slot| slot.proposal.is_some());
+                open.filter_map(|slot| slot.attempt.again_at).min()
             }
         }
     }

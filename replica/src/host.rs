@@ -10,7 +10,8 @@ use synod_core::{
 use crate::Actions;
 use crate::tail::Tail;
 
-/// Bytes of units nobody waits for that may pile up before they are written all the same.
+/// Units nobody waits for that may pile up before they are written all the same, and their bytes.
+const UNFORCED_UNITS_MAX: usize = 64;
 const UNFORCED_BYTES_MAX: usize = 1 << 20;
 
 /// Binds one machine to its surroundings: what every host owes every machine, and nothing about logs,
@@ -33,7 +34,8 @@ pub struct Host<M: Machine> {
     issued: WriteId,
     unforced: Vec<Write>,
     unforced_bytes: usize,
-    held: Vec<Send<M::Message>>,
+    /// Messages that wait for a write, with the life of the receiver that each is meant for.
+    held: Vec<(Incarnation, Send<M::Message>)>,
     loads: BTreeMap<LoadId, PendingLoad>,
     loads_issued: u64,
     answers: VecDeque<(LoadId, Result<Loaded, Compacted>)>,
@@ -61,6 +63,10 @@ pub struct HostCounters {
     pub foreign: u64,
     /// Messages that waited for a write.
     pub held: u64,
+    /// Messages dropped because their receiver began a new life while they waited.
+    pub outlived: u64,
+    /// Messages dropped because the machine addressed somebody who is no peer.
+    pub unroutable: u64,
     /// Loads answered from the write-through tail.
     pub loads_from_tail: u64,
     /// Loads that read the storage.
@@ -140,7 +146,14 @@ impl<M: Machine> Host<M> {
             self.counters.stale_sender += 1;
             return;
         }
-        link.incarnation = envelope.from_incarnation;
+        if envelope.from_incarnation > link.incarnation {
+            if link.incarnation != Incarnation(0) {
+                // What waits in the outbox was meant for the life before.
+                self.counters.outlived += link.packets.len() as u64;
+                link.packets.clear();
+            }
+            link.incarnation = envelope.from_incarnation;
+        }
         if envelope.to_incarnation != Incarnation(0) && envelope.to_incarnation != self.incarnation {
             self.counters.stale_receiver += 1;
             link.greet = true;
@@ -277,25 +290,34 @@ impl<M: Machine> Host<M> {
 
     fn release_held(&mut self) {
         let durable = self.durable;
-        if self.held.iter().all(|send| send.after > Some(durable)) {
+        if self.held.iter().all(|(_, send)| send.after > Some(durable)) {
             return;
         }
-        for send in std::mem::take(&mut self.held) {
-            if send.after <= Some(durable) {
-                post(&mut self.peers, send.to, send.message);
+        for (life, send) in std::mem::take(&mut self.held) {
+            if send.after > Some(durable) {
+                self.held.push((life, send));
+                continue;
+            }
+            let Some(link) = self.peers.iter_mut().find(|link| link.id == send.to) else { continue };
+            if life == Incarnation(0) || life == link.incarnation {
+                link.packets.push(Packet::Protocol(send.message));
             } else {
-                self.held.push(send);
+                self.counters.outlived += 1;
             }
         }
     }
 
     fn sort_sends(&mut self) {
         for send in self.effects.drain_sends() {
+            let Some(link) = self.peers.iter_mut().find(|link| link.id == send.to) else {
+                self.counters.unroutable += 1;
+                continue;
+            };
             if send.after.is_none_or(|write| write <= self.durable) {
-                post(&mut self.peers, send.to, send.message);
+                link.packets.push(Packet::Protocol(send.message));
             } else {
                 self.counters.held += 1;
-                self.held.push(send);
+                self.held.push((link.incarnation, send));
             }
         }
     }
@@ -305,7 +327,8 @@ impl<M: Machine> Host<M> {
         let Some(first) = self.unforced.first().map(|unit| unit.id) else { return };
         let wanted = self.unforced.iter().any(|unit| unit.forced)
             || self.unforced_bytes > UNFORCED_BYTES_MAX
-            || self.held.iter().any(|send| send.after >= Some(first));
+            || self.unforced.len() > UNFORCED_UNITS_MAX
+            || self.held.iter().any(|(_, send)| send.after >= Some(first));
         if wanted {
             self.issued = self.unforced.last().map_or(self.issued, |unit| unit.id);
             actions.writes.append(&mut self.unforced);
@@ -313,7 +336,8 @@ impl<M: Machine> Host<M> {
         }
     }
 
-    /// True if a flush would do something although no input came.
+    /// True if a flush would do something although no input came. The first flush after opening greets the
+    /// peers and is due in any case.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.answers.is_empty() || !self.owner_answers.is_empty()
@@ -378,10 +402,4 @@ fn links<M>(membership: &Membership, node: NodeId) -> Vec<Link<M>> {
         .peers_of(node)
         .map(|id| Link { id, incarnation: Incarnation(0), greet: true, packets: Vec::new() })
         .collect()
-}
-
-fn post<M>(peers: &mut [Link<M>], to: NodeId, message: M) {
-    if let Some(link) = peers.iter_mut().find(|link| link.id == to) {
-        link.packets.push(Packet::Protocol(message));
-    }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Reads {
     ids: u64,
     next_expiry: Option<Instant>,
     next_retry: Option<Instant>,
+    /// A barrier failed: no other is asked for before this instant, unless the route changes.
+    paused_until: Option<Instant>,
 }
 
 impl Reads {
@@ -59,7 +61,7 @@ impl Reads {
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.paused_until.is_none() && !self.waiting.is_empty()
     }
 
     /// Puts everything that waits under one barrier.
@@ -101,8 +103,9 @@ impl Reads {
         }
     }
 
-    /// A barrier failed: its reads wait for another.
-    pub(crate) fn failed(&mut self, id: ReadId) {
+    /// A barrier failed: its reads wait for another, for a fraction of the retry time at least.
+    pub(crate) fn failed(&mut self, now: Instant, retry_after: Duration, id: ReadId) {
+        self.paused_until = Some(now + retry_after / 8);
         if let Some(mut reads) = self.barriers.remove(&id) {
             self.waiting.append(&mut reads);
         }
@@ -140,9 +143,13 @@ impl Reads {
         let forwarded = std::mem::take(&mut self.forwarded);
         self.waiting.extend(forwarded.into_values().map(|(_, read)| read));
         self.next_retry = None;
+        self.paused_until = None;
     }
 
     pub(crate) fn retry(&mut self, now: Instant) {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
+        }
         if self.next_retry.is_some_and(|at| at <= now) {
             self.recall_forwarded();
         }
@@ -187,6 +194,6 @@ impl Reads {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.next_retry.into_iter().chain(self.next_expiry).min()
+        self.next_retry.into_iter().chain(self.next_expiry).chain(self.paused_until).min()
     }
 }

@@ -15,7 +15,7 @@ use synod_core::{
 
 use crate::clients::{Clients, Room};
 use crate::reads::{Asker, PendingRead, Reads};
-use crate::sessions::{SessionOp, Sessions, Verdict};
+use crate::sessions::{Opener, SessionOp, Sessions, Verdict};
 use crate::{
     Actions, ClientCall, Consistency, Host, HostCounters, Order, Probe, ProposeError, QueryError,
     ReplicaError, ReplicaEvent, SessionKey, Token,
@@ -122,8 +122,8 @@ pub struct Replica<P: Protocol, S: StateMachine> {
 
     /// The route and reign that proposals under way were sent by.
     seen: (Route, Reign),
-    /// The protocol refused for want of room: wait until something is decided.
-    full: bool,
+    /// The protocol refused for want of room: wait until something is decided or durable, or this instant.
+    full_until: Option<Instant>,
     stopping: bool,
     failed: bool,
     log_events: Vec<LogEvent>,
@@ -154,7 +154,7 @@ where
         }
         let retry_after = start.config.retry_after();
         let limits = start.membership.sessions();
-        let rng = Xoshiro256PlusPlus::seed_from_u64(start.seed ^ 0x005E_5510_u64);
+        let rng = generator(start.seed, start.node, start.recovered.incarnation);
         if start.recovered.compacted.is_some() {
             // Nothing in this version compacts a log: without a snapshot its state could not be rebuilt.
             return Err(OpenError::Log { what: "it is compacted, and there is no snapshot to start from" });
@@ -180,7 +180,7 @@ where
             origins: BTreeMap::new(),
             replies: BTreeMap::new(),
             seen,
-            full: false,
+            full_until: None,
             stopping: false,
             failed: false,
             log_events: Vec::new(),
@@ -208,6 +208,7 @@ where
 
     /// Every write unit through `through` is durable.
     pub fn persisted(&mut self, now: Instant, through: WriteId) {
+        self.full_until = None;
         self.host.persisted(now, through);
     }
 
@@ -311,16 +312,13 @@ where
     fn on_forward(&mut self, from: NodeId, forward: Forward) {
         self.follow_route();
         let Forward { origin, hops_left, commands, queries } = forward;
-        let fits = self.origins.len() + commands.len() <= self.config.queue_entries_max
-            && self.reads.len() + queries.len() <= self.config.queue_entries_max;
-        let sound = commands.iter().all(|c| {
-            matches!(c.kind, Kind::Command | Kind::Session)
-                && c.payload.len() <= self.config.command_bytes_max
-        });
-        if !sound || origin == self.host.node() {
+        if origin == self.host.node() {
             self.counters.rejected += 1;
             return;
         }
+        let commands = self.sound(origin, commands);
+        let fits = self.origins.len() + commands.len() <= self.config.queue_entries_max
+            && self.reads.len() + queries.len() <= self.config.queue_entries_max;
         match self.host.machine().route() {
             Route::Here if fits => {
                 self.counters.forwarded_in += commands.len() as u64;
@@ -346,14 +344,28 @@ where
         }
     }
 
+    /// Drops what cannot be an entry, and answers what is too large for this replica.
+    fn sound(&mut self, origin: NodeId, mut commands: Vec<Command>) -> Vec<Command> {
+        commands.retain(|command| {
+            let (client, sequence) = (command.request.client, command.request.sequence);
+            if !matches!(command.kind, Kind::Command | Kind::Session) {
+                self.counters.rejected += 1;
+                return false;
+            }
+            if command.payload.len() > self.config.command_bytes_max {
+                let reply = self.replies.entry(origin).or_default();
+                reply.commands.push((client, sequence, RequestOutcome::TooLarge));
+                return false;
+            }
+            true
+        });
+        commands
+    }
+
     /// The leader answers what this replica handed on.
     fn on_forward_reply(&mut self, now: Instant, reply: ForwardReply) {
         for (client, sequence, outcome) in reply.commands {
-            if outcome == RequestOutcome::Refused {
-                self.clients.put_off(now, client, sequence);
-            } else {
-                self.conclude(client, sequence, outcome);
-            }
+            self.conclude(now, client, sequence, outcome);
         }
         for (id, outcome) in reply.queries {
             if outcome == QueryOutcome::Refused {
@@ -377,8 +389,8 @@ where
         self.reads.retry(now);
         self.pump(now);
         self.host.settle(now, actions, &mut self.log_events);
-        self.take_log_events();
-        if let Err(error) = self.apply() {
+        self.take_log_events(now);
+        if let Err(error) = self.apply(now) {
             self.failed = true;
             self.events.push(ReplicaEvent::Fatal(error));
         }
@@ -403,9 +415,11 @@ where
 
     fn propose_here(&mut self, now: Instant) {
         let mut commands = std::mem::take(&mut self.incoming);
-        if !self.full {
-            let mut room = self.room();
-            self.clients.collect(now, &mut room, &mut commands);
+        if self.full_until.is_none_or(|until| until <= now) {
+            self.full_until = None;
+            // The protocol holds what it does not refuse: nothing is lost on the way.
+            let mut room = self.room(None);
+            self.clients.collect(&mut room, &mut commands);
         }
         if !commands.is_empty() {
             self.host.step(now, Input::Call(LogCall::Propose(commands)));
@@ -419,8 +433,8 @@ where
 
     fn forward_to(&mut self, now: Instant, leader: NodeId) {
         let mut commands = std::mem::take(&mut self.incoming);
-        let mut room = self.room();
-        self.clients.collect(now, &mut room, &mut commands);
+        let mut room = self.room(Some(now + self.retry_after));
+        self.clients.collect(&mut room, &mut commands);
         let mut queries = Vec::new();
         let mut strangers = Vec::new();
         self.reads.forward(now, self.retry_after, &mut queries, &mut strangers);
@@ -435,8 +449,14 @@ where
         }
     }
 
-    fn room(&self) -> Room {
-        Room { entries: self.config.batch_entries_max, bytes: self.config.batch_bytes_max }
+    fn room(&self, again_at: Option<Instant>) -> Room {
+        Room {
+            node: self.host.node(),
+            incarnation: self.host.incarnation(),
+            again_at,
+            entries: self.config.batch_entries_max,
+            bytes: self.config.batch_bytes_max,
+        }
     }
 
     /// When proposals go another way than before, everything under way is proposed again.
@@ -445,7 +465,7 @@ where
         let now = (machine.route(), machine.status().reign);
         if now != self.seen {
             self.seen = now;
-            self.full = false;
+            self.full_until = None;
             // What peers handed on under the old route finds the new leader by its origin's retries.
             let origins = std::mem::take(&mut self.origins);
             self.incoming.retain(|c| !origins.contains_key(&(c.request.client, c.request.sequence)));
@@ -454,47 +474,57 @@ where
         }
     }
 
-    fn take_log_events(&mut self) {
+    fn take_log_events(&mut self, now: Instant) {
         let mut events = std::mem::take(&mut self.log_events);
         for event in events.drain(..) {
             match event {
                 LogEvent::Decided(index) => {
                     assert!(index >= self.decided, "decided never goes back: {index} after {}", self.decided);
                     self.decided = index;
-                    self.full = false;
+                    self.full_until = None;
                 }
                 LogEvent::ReadReady { id, index } => self.reads.ready(id, index),
-                LogEvent::ReadFailed { id, .. } => self.reads.failed(id),
-                LogEvent::Refused { command, why } => self.on_refused(&command, why),
+                LogEvent::ReadFailed { id, .. } => self.reads.failed(now, self.retry_after, id),
+                LogEvent::Refused { command, why } => self.on_refused(now, &command, why),
                 LogEvent::Role(_) => self.events.push(ReplicaEvent::StatusChanged),
             }
         }
         self.log_events = events;
     }
 
-    fn on_refused(&mut self, command: &Command, why: Refusal) {
+    fn on_refused(&mut self, now: Instant, command: &Command, why: Refusal) {
         let RequestId { client, sequence, .. } = command.request;
         if let Some(origin) = self.origins.remove(&(client, sequence)) {
-            let reply = self.replies.entry(origin).or_default();
-            reply.commands.push((client, sequence, RequestOutcome::Refused));
-        } else if why == Refusal::TooLarge {
-            let error = |payload| ProposeError::TooLarge { payload };
-            self.clients.fail(client, sequence, error, &mut self.events);
-        } else {
-            self.clients.refused(client, sequence);
-            self.full |= why == Refusal::Full;
+            let outcome =
+                if why == Refusal::TooLarge { RequestOutcome::TooLarge } else { RequestOutcome::Refused };
+            self.replies.entry(origin).or_default().commands.push((client, sequence, outcome));
+            return;
+        }
+        match why {
+            Refusal::TooLarge => self.conclude(now, client, sequence, RequestOutcome::TooLarge),
+            Refusal::Full => {
+                self.clients.refused(client, sequence);
+                self.full_until = Some(now + self.retry_after / 8);
+            }
+            _ => {
+                self.clients.put_off(now, client, sequence);
+            }
         }
     }
 
     // --- apply ---
 
-    fn apply(&mut self) -> Result<(), ReplicaError> {
+    fn apply(&mut self, now: Instant) -> Result<(), ReplicaError> {
         let answers: Vec<_> = self.host.drain_owner_answers().collect();
         for (id, answer) in answers {
             if self.backlog_load == Some(id) {
                 self.backlog_load = None;
                 for segment in answer.map_err(|_| ReplicaError::Compacted)?.segments {
                     self.backlog.put(segment);
+                }
+                let next = self.applied.next();
+                if self.backlog.get(next).is_none() && self.host.run_from(next).is_empty() {
+                    return Err(ReplicaError::Missing { index: next });
                 }
             }
         }
@@ -514,14 +544,14 @@ where
                 break;
             }
             left -= run.len();
-            self.apply_run(&run)?;
+            self.apply_run(now, &run)?;
             self.backlog.evict_to(self.applied, 0);
         }
         Ok(())
     }
 
     /// Applies consecutive decided entries, the first of which is the next one.
-    fn apply_run(&mut self, run: &Entries) -> Result<(), ReplicaError> {
+    fn apply_run(&mut self, now: Instant, run: &Entries) -> Result<(), ReplicaError> {
         assert_eq!(run.first_index(), self.applied.next(), "entries are applied in order, once");
         let mut batch: Vec<Applied<'_>> = Vec::with_capacity(run.len());
         for entry in run.iter() {
@@ -533,9 +563,10 @@ where
                         request: entry.request,
                         payload: &entry.payload,
                     }),
-                    verdict => self.on_not_applied(entry.request, verdict),
+                    verdict => self.on_not_applied(now, entry.request, verdict),
                 },
                 Kind::Session => self.on_session_entry(entry.index, entry.request, &entry.payload),
+                kind if !kind.is_decidable() => return Err(ReplicaError::Undecidable { index: entry.index }),
                 Kind::Noop | Kind::Membership | Kind::Private(_) => {}
             }
         }
@@ -558,9 +589,12 @@ where
         // An entry that does not decode was decided all the same, and changes nothing on any replica.
         let Ok(op) = SessionOp::from_bytes(payload.clone()) else { return };
         match op {
-            SessionOp::Open { order } => {
-                let client = self.sessions.open(index, request.sequence.0, order);
-                if !self.clients.opened(request.sequence.0, client, &mut self.events)
+            SessionOp::Open { order, node, incarnation } => {
+                let opener = Opener { node, incarnation, nonce: request.sequence.0 };
+                let client = self.sessions.open(index, opener, order);
+                // A nonce may come up twice; node and life make it unique.
+                let mine = node == self.host.node() && incarnation == self.host.incarnation();
+                if !(mine && self.clients.opened(request.sequence.0, client, &mut self.events))
                     && let Some(origin) = self.origins.remove(&(ClientId(0), request.sequence))
                 {
                     let id = Bytes::copy_from_slice(&client.0.to_le_bytes());
@@ -572,7 +606,7 @@ where
         }
     }
 
-    fn on_not_applied(&mut self, request: RequestId, verdict: Verdict) {
+    fn on_not_applied(&mut self, now: Instant, request: RequestId, verdict: Verdict) {
         let outcome = match verdict {
             Verdict::Apply | Verdict::Known(None) => return,
             Verdict::Known(Some(reply)) => {
@@ -601,7 +635,7 @@ where
             let reply = self.replies.entry(origin).or_default();
             reply.commands.push((request.client, request.sequence, outcome));
         } else {
-            self.conclude(request.client, request.sequence, outcome);
+            self.conclude(now, request.client, request.sequence, outcome);
         }
     }
 
@@ -617,7 +651,7 @@ where
     }
 
     /// Tells a client of this replica what became of its command.
-    fn conclude(&mut self, client: ClientId, sequence: Sequence, outcome: RequestOutcome) {
+    fn conclude(&mut self, now: Instant, client: ClientId, sequence: Sequence, outcome: RequestOutcome) {
         match outcome {
             RequestOutcome::Applied(reply) if client == ClientId(0) => {
                 if let Some(id) = reply.first_chunk::<8>() {
@@ -635,8 +669,14 @@ where
                 self.clients.expired(client, nonce, &mut self.events);
             }
             RequestOutcome::OutOfOrder => self.clients.out_of_order(client),
-            // Retried under the same id when its time comes: by then earlier commands are settled.
-            RequestOutcome::BeyondWindow | RequestOutcome::Refused => {}
+            RequestOutcome::TooLarge => {
+                let error = |payload| ProposeError::TooLarge { payload };
+                self.clients.fail(client, sequence, error, &mut self.events);
+            }
+            // Retried under the same id after a while: by then earlier commands are settled, or somebody leads.
+            RequestOutcome::BeyondWindow | RequestOutcome::Refused => {
+                self.clients.put_off(now, client, sequence);
+            }
         }
     }
 
@@ -678,7 +718,7 @@ where
     pub fn has_work(&self) -> bool {
         let routed = match self.seen.0 {
             Route::Here => {
-                (self.clients.has_pending() && !self.full)
+                (self.clients.has_pending() && self.full_until.is_none())
                     || self.reads.has_waiting()
                     || !self.incoming.is_empty()
             }
@@ -695,7 +735,7 @@ where
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let mine = self.clients.next_deadline().into_iter().chain(self.reads.next_deadline());
-        mine.chain(self.host.next_deadline()).min()
+        mine.chain(self.full_until).chain(self.host.next_deadline()).min()
     }
 
     /// How the replica stands.
@@ -743,4 +783,13 @@ where
     pub fn set_probe(&mut self, probe: Box<dyn Probe<P>>) {
         self.host.set_probe(probe);
     }
+}
+
+/// Replicas that were given one seed, and lives of one replica, draw different numbers.
+fn generator(seed: u64, node: NodeId, incarnation: Incarnation) -> Xoshiro256PlusPlus {
+    let mixed = [node.0, incarnation.0].into_iter().fold(seed, |mixed, part| {
+        let product = (mixed ^ part).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        product ^ (product >> 32)
+    });
+    Xoshiro256PlusPlus::seed_from_u64(mixed)
 }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use synod_core::{ClientId, DecodeError, LogIndex, RequestId, Sequence, SessionLimits, Wire, WireReader};
+use synod_core::{
+    ClientId, DecodeError, Incarnation, LogIndex, NodeId, RequestId, Sequence, SessionLimits, Wire,
+    WireReader,
+};
 
 use crate::Order;
 use crate::fixed_map::FixedMap;
@@ -13,13 +16,21 @@ use crate::fixed_map::FixedMap;
 pub(crate) struct Sessions {
     limits: SessionLimits,
     table: FixedMap<ClientId, Session>,
-    by_nonce: BTreeMap<u64, ClientId>,
+    by_opener: BTreeMap<Opener, ClientId>,
+}
+
+/// Who opened a session: one request of one life of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Opener {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) nonce: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Session {
     order: Order,
-    nonce: u64,
+    opener: Opener,
     last_applied: LogIndex,
     /// Everything below is settled; the front of `replies` is the reply to this number.
     first_incomplete: Sequence,
@@ -58,20 +69,20 @@ pub(crate) enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionOp {
     /// Open a session; the entry's sequence is the opener's nonce.
-    Open { order: Order },
+    Open { order: Order, node: NodeId, incarnation: Incarnation },
     /// End it.
     Close { client: ClientId },
 }
 
 impl Sessions {
     pub(crate) fn new(limits: SessionLimits) -> Sessions {
-        Sessions { limits, table: FixedMap::default(), by_nonce: BTreeMap::new() }
+        Sessions { limits, table: FixedMap::default(), by_opener: BTreeMap::new() }
     }
 
     /// Opens a session at `index`, or finds the one that an earlier copy of the same request opened. Beyond
     /// the cap the session that was applied to least recently is evicted.
-    pub(crate) fn open(&mut self, index: LogIndex, nonce: u64, order: Order) -> ClientId {
-        if let Some(client) = self.by_nonce.get(&nonce) {
+    pub(crate) fn open(&mut self, index: LogIndex, opener: Opener, order: Order) -> ClientId {
+        if let Some(client) = self.by_opener.get(&opener) {
             return *client;
         }
         if self.table.len() >= self.limits.sessions_max as usize {
@@ -83,21 +94,21 @@ impl Sessions {
         let client = ClientId(index.0);
         let session = Session {
             order,
-            nonce,
+            opener,
             last_applied: index,
             first_incomplete: Sequence(1),
             next: Sequence(1),
             replies: VecDeque::new(),
         };
         self.table.insert(client, session);
-        self.by_nonce.insert(nonce, client);
+        self.by_opener.insert(opener, client);
         client
     }
 
     /// Ends a session.
     pub(crate) fn close(&mut self, client: ClientId) {
         if let Some(session) = self.table.remove(&client) {
-            self.by_nonce.remove(&session.nonce);
+            self.by_opener.remove(&session.opener);
         }
     }
 
@@ -167,16 +178,18 @@ impl Session {
 impl Wire for SessionOp {
     fn wire_len(&self) -> usize {
         match self {
-            SessionOp::Open { .. } => 2,
+            SessionOp::Open { .. } => 18,
             SessionOp::Close { .. } => 9,
         }
     }
 
     fn encode(&self, out: &mut BytesMut) {
         match self {
-            SessionOp::Open { order } => {
+            SessionOp::Open { order, node, incarnation } => {
                 out.put_u8(0);
                 out.put_u8(u8::from(*order == Order::Ordered));
+                out.put_u64_le(node.0);
+                out.put_u64_le(incarnation.0);
             }
             SessionOp::Close { client } => {
                 out.put_u8(1);
@@ -189,7 +202,8 @@ impl Wire for SessionOp {
         match from.u8()? {
             0 => {
                 let order = if from.bool()? { Order::Ordered } else { Order::Unordered };
-                Ok(SessionOp::Open { order })
+                let (node, incarnation) = (NodeId(from.u64()?), Incarnation(from.u64()?));
+                Ok(SessionOp::Open { order, node, incarnation })
             }
             1 => Ok(SessionOp::Close { client: ClientId(from.u64()?) }),
             value => Err(DecodeError::Unknown { what: "session operation", value: u64::from(value) }),
@@ -209,6 +223,10 @@ mod tests {
         Sessions::new(SessionLimits { window, sessions_max })
     }
 
+    fn opener(nonce: u64) -> Opener {
+        Opener { node: NodeId(1), incarnation: Incarnation(1), nonce }
+    }
+
     fn apply(sessions: &mut Sessions, index: u64, request: RequestId) -> Verdict {
         let verdict = sessions.judge(LogIndex(index), request);
         if verdict == Verdict::Apply {
@@ -220,7 +238,7 @@ mod tests {
     #[test]
     fn a_command_decided_twice_is_applied_once_and_answered_alike() {
         let mut sessions = table(8, 4);
-        let client = sessions.open(LogIndex(1), 77, Order::Unordered);
+        let client = sessions.open(LogIndex(1), opener(77), Order::Unordered);
         assert_eq!(apply(&mut sessions, 2, request(client, 1, 1)), Verdict::Apply);
         assert_eq!(apply(&mut sessions, 3, request(client, 1, 1)), Verdict::Known(Some(Bytes::from("2"))));
     }
@@ -228,7 +246,7 @@ mod tests {
     #[test]
     fn a_copy_within_the_same_batch_is_known_before_its_reply_is() {
         let mut sessions = table(8, 4);
-        let client = sessions.open(LogIndex(1), 77, Order::Unordered);
+        let client = sessions.open(LogIndex(1), opener(77), Order::Unordered);
         assert_eq!(sessions.judge(LogIndex(2), request(client, 1, 1)), Verdict::Apply);
         assert_eq!(sessions.judge(LogIndex(3), request(client, 1, 1)), Verdict::Known(None));
     }
@@ -236,7 +254,7 @@ mod tests {
     #[test]
     fn an_unordered_session_applies_in_any_order_within_its_window() {
         let mut sessions = table(4, 4);
-        let client = sessions.open(LogIndex(1), 77, Order::Unordered);
+        let client = sessions.open(LogIndex(1), opener(77), Order::Unordered);
         assert_eq!(apply(&mut sessions, 2, request(client, 4, 1)), Verdict::Apply);
         assert_eq!(apply(&mut sessions, 3, request(client, 5, 1)), Verdict::BeyondWindow);
         assert_eq!(apply(&mut sessions, 4, request(client, 1, 1)), Verdict::Apply);
@@ -248,7 +266,7 @@ mod tests {
     #[test]
     fn a_command_beyond_the_window_changes_nothing_and_can_be_applied_later() {
         let mut sessions = table(2, 4);
-        let client = sessions.open(LogIndex(1), 77, Order::Unordered);
+        let client = sessions.open(LogIndex(1), opener(77), Order::Unordered);
         assert_eq!(apply(&mut sessions, 2, request(client, 3, 1)), Verdict::BeyondWindow);
         assert_eq!(apply(&mut sessions, 3, request(client, 1, 1)), Verdict::Apply);
         assert_eq!(apply(&mut sessions, 4, request(client, 3, 2)), Verdict::Apply);
@@ -257,7 +275,7 @@ mod tests {
     #[test]
     fn an_ordered_session_applies_n_only_after_n_minus_1() {
         let mut sessions = table(8, 4);
-        let client = sessions.open(LogIndex(1), 77, Order::Ordered);
+        let client = sessions.open(LogIndex(1), opener(77), Order::Ordered);
         assert_eq!(apply(&mut sessions, 2, request(client, 2, 1)), Verdict::OutOfOrder);
         assert_eq!(apply(&mut sessions, 3, request(client, 1, 1)), Verdict::Apply);
         assert_eq!(apply(&mut sessions, 4, request(client, 3, 1)), Verdict::OutOfOrder);
@@ -269,7 +287,7 @@ mod tests {
     #[test]
     fn an_abandoned_command_of_an_ordered_session_is_stepped_over_and_never_applied_later() {
         let mut sessions = table(8, 4);
-        let client = sessions.open(LogIndex(1), 77, Order::Ordered);
+        let client = sessions.open(LogIndex(1), opener(77), Order::Ordered);
         assert_eq!(apply(&mut sessions, 2, request(client, 1, 1)), Verdict::Apply);
         assert_eq!(apply(&mut sessions, 3, request(client, 3, 3)), Verdict::Apply);
         assert_eq!(apply(&mut sessions, 4, request(client, 2, 2)), Verdict::Settled);
@@ -278,7 +296,7 @@ mod tests {
     #[test]
     fn a_refusal_leaves_the_session_as_it_was() {
         let mut sessions = table(4, 4);
-        let client = sessions.open(LogIndex(1), 77, Order::Ordered);
+        let client = sessions.open(LogIndex(1), opener(77), Order::Ordered);
         apply(&mut sessions, 2, request(client, 1, 1));
         let before = format!("{:?}", sessions.table);
         assert_eq!(apply(&mut sessions, 3, request(client, 4, 2)), Verdict::OutOfOrder);
@@ -290,10 +308,10 @@ mod tests {
     #[test]
     fn the_session_applied_to_least_recently_makes_room() {
         let mut sessions = table(4, 2);
-        let a = sessions.open(LogIndex(1), 1, Order::Unordered);
-        let b = sessions.open(LogIndex(2), 2, Order::Unordered);
+        let a = sessions.open(LogIndex(1), opener(1), Order::Unordered);
+        let b = sessions.open(LogIndex(2), opener(2), Order::Unordered);
         apply(&mut sessions, 3, request(a, 1, 1));
-        let c = sessions.open(LogIndex(4), 3, Order::Unordered);
+        let c = sessions.open(LogIndex(4), opener(3), Order::Unordered);
         assert_eq!(apply(&mut sessions, 5, request(b, 1, 1)), Verdict::Expired);
         assert_eq!(apply(&mut sessions, 6, request(a, 2, 1)), Verdict::Apply);
         assert_eq!(apply(&mut sessions, 7, request(c, 1, 1)), Verdict::Apply);
@@ -303,16 +321,18 @@ mod tests {
     #[test]
     fn a_repeated_open_finds_the_first_session() {
         let mut sessions = table(4, 2);
-        let client = sessions.open(LogIndex(1), 5, Order::Unordered);
-        assert_eq!(sessions.open(LogIndex(2), 5, Order::Unordered), client);
+        let client = sessions.open(LogIndex(1), opener(5), Order::Unordered);
+        assert_eq!(sessions.open(LogIndex(2), opener(5), Order::Unordered), client);
+        let other_life = Opener { incarnation: Incarnation(2), ..opener(5) };
+        assert_eq!(sessions.open(LogIndex(3), other_life, Order::Unordered), ClientId(3));
         sessions.close(client);
-        assert_eq!(sessions.open(LogIndex(3), 5, Order::Unordered), ClientId(3));
+        assert_eq!(sessions.open(LogIndex(4), opener(5), Order::Unordered), ClientId(4));
     }
 
     #[test]
     fn hostile_numbers_neither_panic_nor_allocate() {
         let mut sessions = table(4, 2);
-        let client = sessions.open(LogIndex(1), 5, Order::Ordered);
+        let client = sessions.open(LogIndex(1), opener(5), Order::Ordered);
         for (sequence, first) in [(u64::MAX, 0), (u64::MAX, u64::MAX), (0, 0), (0, u64::MAX), (7, u64::MAX)] {
             let _ = apply(&mut sessions, 2, request(client, sequence, first));
         }

@@ -20,10 +20,10 @@ pub(crate) struct Tail {
     compacted: LogIndex,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct UnitMark {
     id: WriteId,
-    lowest_put: LogIndex,
+    puts: Vec<IndexRange>,
     truncate_from: Option<LogIndex>,
 }
 
@@ -37,16 +37,15 @@ impl Tail {
         if let Some(from) = unit.truncate_from {
             self.log.truncate_from(from);
         }
-        let mut lowest_put = LogIndex(u64::MAX);
         for put in &unit.puts {
-            lowest_put = lowest_put.min(put.first_index());
             self.log.put(put.clone());
         }
         if let Some(through) = unit.compact_to {
             self.compacted = self.compacted.max(through);
             self.log.compact_to(through);
         }
-        self.units.push_back(UnitMark { id: unit.id, lowest_put, truncate_from: unit.truncate_from });
+        let puts = unit.puts.iter().map(|put| put.range()).collect();
+        self.units.push_back(UnitMark { id: unit.id, puts, truncate_from: unit.truncate_from });
     }
 
     /// Every unit through `id` is durable.
@@ -67,8 +66,11 @@ impl Tail {
         if self.log.weight() <= weight_max {
             return;
         }
-        let needed_from = self.units.iter().map(|unit| unit.lowest_put).min().unwrap_or(LogIndex(u64::MAX));
-        self.log.evict_to(needed_from.prev(), weight_max);
+        let overlap = |a: &IndexRange, b: &IndexRange| a.from < b.to && b.from < a.to;
+        let units = &self.units;
+        self.log.evict(weight_max, |range| {
+            units.iter().flat_map(|unit| &unit.puts).any(|put| overlap(put, &range))
+        });
     }
 
     /// Consecutive entries from `from` on that are here; empty if the one at `from` is not.

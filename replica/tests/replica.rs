@@ -308,3 +308,68 @@ fn envelopes_of_an_older_life_are_dropped_and_the_new_life_is_announced() {
     cluster.settle();
     assert!(is_ok(cluster.outcome(2, 1)));
 }
+
+#[test]
+fn nodes_and_lives_that_share_a_seed_do_not_share_a_session() {
+    let mut cluster = Cluster::of(2);
+    cluster.one_seed = true;
+    for id in [1, 2] {
+        cluster.crash_and_restart(NodeId(id));
+    }
+    cluster.settle();
+    cluster.propose(1, OWN, 1, put("a", "1"));
+    cluster.propose(2, OWN, 1, put("b", "2"));
+    cluster.settle();
+    cluster.crash_and_restart(NodeId(2));
+    cluster.settle();
+    cluster.propose(2, OWN, 1, put("c", "3"));
+    cluster.settle();
+    for (key, value) in [("a", "1"), ("b", "2"), ("c", "3")] {
+        assert_eq!(cluster.value(1, key).unwrap(), value);
+    }
+}
+
+#[test]
+fn a_message_held_for_a_peers_former_life_is_dropped() {
+    let mut cluster = Cluster::of(2);
+    cluster.propose(1, OWN, 1, put("k", "v"));
+    // The copy waits for the leader's disk; meanwhile its receiver begins a new life and says so.
+    cluster.crash_and_restart(NodeId(2));
+    cluster.flush(NodeId(2));
+    while cluster.deliver_one() {}
+    assert!(cluster.persist_one(1));
+    assert_eq!(cluster.node(1).replica.counters().host.outlived, 1);
+    assert!(cluster.wire.iter().all(|(_, inbound)| inbound.envelope.packets.is_empty()));
+}
+
+#[test]
+fn a_command_too_large_for_the_leader_is_handed_back_and_its_companions_go_on() {
+    let mut cluster = Cluster::of(2);
+    cluster.propose(2, OWN, 1, put("warm", "up"));
+    cluster.settle();
+    cluster.config.command_bytes_max = 20;
+    cluster.crash_and_restart(NodeId(1));
+    cluster.settle();
+    cluster.appoint(0);
+    let large = Bytes::from(vec![b'x'; 30]);
+    cluster.propose(2, OWN, 2, large.clone());
+    cluster.propose(2, OWN, 3, put("k", "v"));
+    cluster.appoint(1);
+    cluster.settle();
+    assert_eq!(cluster.outcome(2, 2), Some(&Err(ProposeError::TooLarge { payload: large })));
+    assert!(is_ok(cluster.outcome(2, 3)));
+}
+
+#[test]
+fn a_leader_does_not_propose_again_what_its_protocol_holds() {
+    let mut cluster = Cluster::of(1);
+    cluster.propose(1, OWN, 1, put("warm", "up"));
+    cluster.settle();
+    cluster.propose(1, OWN, 2, put("k", "v"));
+    for _ in 0..20 {
+        cluster.advance(Duration::from_millis(150));
+    }
+    cluster.settle();
+    assert!(is_ok(cluster.outcome(1, 2)));
+    assert_eq!(cluster.entries_of(1), 3);
+}

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Compacted, Entry, Identity, Incarnation, IndexRange, Kind, Loaded, LogIndex, LogReader, ReadError,
+    Compacted, Entry, Identity, Incarnation, IndexRange, Loaded, LogIndex, LogReader, ReadError,
     Recovered, Run, SparseLog, Stamp, Storage, StorageError, Write,
 };
 
@@ -66,7 +66,7 @@ impl Log {
         let mut marked: Vec<Entry> = Vec::new();
         for entry in self.entries.segments().flat_map(|segment| segment.iter()) {
             Run::extend(&mut runs, entry.index, entry.stamp);
-            if entry.kind != Kind::Command {
+            if entry.kind.is_marked() {
                 marked.push(entry.clone());
             }
         }

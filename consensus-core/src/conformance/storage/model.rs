@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Entry, IndexRange, Kind, LogIndex, LogReader, Recovered, Stamp, Write};
+use crate::{Entry, IndexRange, LogIndex, LogReader, Recovered, Stamp, Write};
 
 /// The contents of a log, as a map from position to entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Model {
         if stamps != read {
             return Err(format!("the recovered runs say {stamps:?}, reading says {read:?}"));
         }
-        let marked: Vec<&Entry> = seen.entries.values().filter(|entry| entry.kind != Kind::Command).collect();
+        let marked: Vec<&Entry> = seen.entries.values().filter(|entry| entry.kind.is_marked()).collect();
         if marked != recovered.marked.iter().collect::<Vec<_>>() {
             return Err(format!(
                 "recovered as marked: {}; read: {}",
