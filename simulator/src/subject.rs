@@ -44,6 +44,17 @@ impl<M> Default for Output<M> {
 pub struct Agenda {
     /// Time and client.
     pub wakes: Vec<(Time, u32)>,
+    /// What clients asked and were told, in words: only while somebody reads along.
+    pub notes: Option<Vec<String>>,
+}
+
+impl Agenda {
+    /// Says something to whoever reads along.
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(text());
+        }
+    }
 }
 
 /// What clients can see of the nodes.
@@ -141,6 +152,9 @@ pub trait Subject: Sized {
 
     /// A number that tells this message from others, for the trace hash.
     fn fingerprint(message: &Self::Message) -> u64;
+
+    /// A call in words.
+    fn describe_call(client: u32, call: &Self::Call) -> String;
 
     /// A client wants to act. Pushes when it wants to act again.
     fn wake(

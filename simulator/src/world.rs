@@ -144,7 +144,7 @@ impl<S: Subject> World<S> {
             at: 0,
             counts: FaultCounts::default(),
             rare: RareCounts::default(),
-            agenda: Agenda::default(),
+            agenda: Agenda { wakes: Vec::new(), notes: trace.then(Vec::new) },
             output: Output::default(),
             views: Vec::new(),
             events: 0,
@@ -230,10 +230,6 @@ impl<S: Subject> World<S> {
         if let Some(trace) = &mut self.trace {
             trace.push(self.at, self.events, What::World { text: text() });
         }
-    }
-
-    pub(crate) fn note_fault(&mut self, node: usize, text: impl FnOnce() -> String) {
-        self.note(node, Kind::Fault, text);
     }
 
     // --- events ---
@@ -375,8 +371,8 @@ impl<S: Subject> World<S> {
                 self.show(at_node, &node);
             }
             self.nodes[at_node].node = Some(node);
-            checked?;
             self.schedule_wakes();
+            checked?;
             let alive = self.carry_out(at_node, &mut output)?;
             self.output = output;
             if !alive {
@@ -440,6 +436,11 @@ impl<S: Subject> World<S> {
     }
 
     fn schedule_wakes(&mut self) {
+        if let (Some(notes), Some(trace)) = (&mut self.agenda.notes, &mut self.trace) {
+            for text in notes.drain(..) {
+                trace.push(self.at, self.events, What::World { text });
+            }
+        }
         for (at, client) in self.agenda.wakes.drain(..) {
             self.queue.push(at.max(self.at), Event::Wake { client });
         }
@@ -586,7 +587,7 @@ impl<S: Subject> World<S> {
         self.schedule_wakes();
         for (node, call) in calls {
             let life = self.nodes[node].life;
-            self.note(node, Kind::Call, || format!("client {client}"));
+            self.note(node, Kind::Call, || S::describe_call(client, &call));
             self.on_input(Event::Call { node: node as u8, life, call })?;
         }
         Ok(())

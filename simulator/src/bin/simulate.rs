@@ -81,7 +81,9 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            return refuse(error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default());
+            return refuse(
+                error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default(),
+            );
         }
     };
     match simulate(&arguments) {

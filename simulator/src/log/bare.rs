@@ -209,6 +209,16 @@ impl<A: LogAdapter> Subject for Bare<A> {
         A::fingerprint(message)
     }
 
+    fn describe_call(client: u32, call: &BareCall) -> String {
+        match call {
+            BareCall::Propose(commands) => {
+                let names: Vec<String> = commands.iter().map(|command| command.request.to_string()).collect();
+                format!("client {client} proposes {}", names.join(" "))
+            }
+            BareCall::Read(id) => format!("client {client} reads {id}"),
+        }
+    }
+
     fn wake(
         &mut self,
         at: Time,

@@ -22,6 +22,8 @@ pub(crate) struct Clients {
     options: ClientOptions,
     patience: Time,
     clients: Vec<Client>,
+    /// Clients have one command open at a time, know its number, and take it elsewhere when its node is gone.
+    resume: bool,
     attempts: Vec<Attempt>,
     /// Open attempts of each node.
     open: Vec<Vec<u64>>,
@@ -77,7 +79,7 @@ struct Attempt {
 enum What {
     Put { op: u64 },
     Empty,
-    Get { register: u8, ticket: Ticket },
+    Get { ticket: Ticket },
     LocalGet { register: u8 },
     OpenSession { key: SessionKey, order: Order },
 }
@@ -120,6 +122,7 @@ impl Clients {
         Clients {
             patience,
             clients,
+            resume: options.open_max == 1,
             attempts: Vec::new(),
             open: vec![Vec::new(); replicas],
             ops: Vec::new(),
@@ -149,6 +152,10 @@ impl Clients {
             return calls;
         }
         let me = &mut self.clients[client as usize];
+        if me.open >= self.options.open_max {
+            me.blocked = true;
+            return calls;
+        }
         let node = me.node;
         let now = nodes[node].clock.read(at);
         let timeout = if self.healing.is_some() {
@@ -202,7 +209,7 @@ impl Clients {
         if node != me.node || !usable(me.node) {
             me.node = node;
             match &mut me.session {
-                Session::Open { attached, .. } if self.options.open_max == 1 => *attached = false,
+                Session::Open { attached, .. } if self.resume => *attached = false,
                 Session::Open { .. } => me.session = Session::Wanted,
                 Session::Own | Session::Wanted | Session::Opening => {}
             }
@@ -240,7 +247,7 @@ impl Clients {
                 (What::LocalGet { register }, Consistency::Local)
             } else {
                 let ticket = self.recorders[client as usize].get(KeyId(u32::from(register)), Nanos(at));
-                (What::Get { register, ticket }, Consistency::Linearizable)
+                (What::Get { ticket }, Consistency::Linearizable)
             };
             let token = self.attempt(client, node, what, deadline);
             let query = registers::read_query(register);
@@ -319,6 +326,7 @@ impl Clients {
         applied: u64,
         agenda: &mut Agenda,
     ) -> Checked {
+        agenda.note(|| format!("n{} answers: {}", node + 1, describe_event(&event)));
         match event {
             ReplicaEvent::Proposed { token, result } => {
                 self.close(at, node, token, agenda)?;
@@ -362,7 +370,8 @@ impl Clients {
 
     fn release(&mut self, at: Time, client: u32, agenda: &mut Agenda) {
         let me = &mut self.clients[client as usize];
-        me.open -= 1;
+        // What it left behind at a node that takes no part any more is not counted.
+        me.open = me.open.saturating_sub(1);
         if self.healing.is_some() {
             me.answers_after_heal += 1;
         }
@@ -376,7 +385,7 @@ impl Clients {
         let client = attempt.client;
         let op = match attempt.what {
             What::Put { op } => op,
-            What::Empty => return self.on_empty(client, result),
+            What::Empty => return self.on_empty(at, client, result),
             _ => return Err(violation("answers", format!("call {} was no proposal", token.0))),
         };
         match result {
@@ -395,7 +404,7 @@ impl Clients {
             Err(ProposeError::Unknown) => {
                 self.rare[Rare::Unknown] += 1;
                 let me = &mut self.clients[client as usize];
-                if self.options.open_max == 1
+                if self.resume
                     && let Session::Open { attached, .. } = &mut me.session
                 {
                     *attached = false;
@@ -407,7 +416,7 @@ impl Clients {
             }
             Err(ProposeError::SessionExpired) => {
                 self.rare[Rare::SessionExpired] += 1;
-                self.lose_session(client);
+                self.lose_session(at, client)?;
                 self.end(at, op, End::GivenUp)
             }
             Err(refused) => self.on_refused(at, client, op, refused),
@@ -427,7 +436,7 @@ impl Clients {
         }
         // Whether it took a number is not known here.
         if matches!(refused, ProposeError::TimedOut { .. } | ProposeError::NoSession { .. }) {
-            self.lose_session(client);
+            self.lose_session(at, client)?;
         }
         let known = &self.ops[op as usize];
         if let ProposeError::Full { payload }
@@ -450,21 +459,23 @@ impl Clients {
         self.end(at, op, End::GivenUp)
     }
 
-    fn on_empty(&mut self, client: u32, result: Result<Bytes, ProposeError>) -> Checked {
+    fn on_empty(&mut self, at: Time, client: u32, result: Result<Bytes, ProposeError>) -> Checked {
         match result {
             Ok(reply) if reply.is_empty() => Ok(()),
             Ok(_) => Err(violation("CL7", "an empty command was answered with the reply to another")),
-            Err(_) => {
-                self.lose_session(client);
-                Ok(())
-            }
+            Err(_) => self.lose_session(at, client),
         }
     }
 
-    fn lose_session(&mut self, client: u32) {
+    /// The client gives its session up, and with it what it meant to propose again.
+    fn lose_session(&mut self, at: Time, client: u32) -> Checked {
         let me = &mut self.clients[client as usize];
         if matches!(me.session, Session::Open { .. }) {
             me.session = Session::Wanted;
+        }
+        match me.again.take() {
+            Some(op) => self.end(at, op, End::GivenUp),
+            None => Ok(()),
         }
     }
 
@@ -494,7 +505,7 @@ impl Clients {
         let attempt = &mut self.attempts[token.0 as usize];
         let recorder = &mut self.recorders[attempt.client as usize];
         match std::mem::replace(&mut attempt.what, What::Empty) {
-            What::Get { ticket, .. } => match result {
+            What::Get { ticket } => match result {
                 Ok(answer) => {
                     recorder.get_ok(ticket, registers::read_answer(&answer).map(ValueId), Nanos(at));
                     self.rare[Rare::ReadConfirmed] += 1;
@@ -542,23 +553,23 @@ impl Clients {
             match std::mem::replace(&mut attempt.what, What::Empty) {
                 What::Put { op } => {
                     let me = &mut self.clients[client as usize];
-                    if self.options.open_max == 1 && matches!(me.session, Session::Open { .. }) {
+                    if self.resume && matches!(me.session, Session::Open { .. }) {
                         me.again = Some(op);
                         self.ops[op as usize].doubtful = true;
                     } else {
                         self.end(at, op, End::Orphaned)?;
                     }
                 }
-                What::Get { ticket, .. } => self.recorders[client as usize].failed(ticket, Nanos(at)),
+                What::Get { ticket } => self.recorders[client as usize].failed(ticket, Nanos(at)),
                 What::OpenSession { .. } => self.clients[client as usize].session = Session::Wanted,
-                What::Empty => self.lose_session(client),
+                What::Empty => self.lose_session(at, client)?,
                 What::LocalGet { .. } => {}
             }
             self.release(at, client, agenda);
         }
         for me in self.clients.iter_mut().filter(|me| me.node == node) {
             match &mut me.session {
-                Session::Open { attached, .. } if self.options.open_max == 1 => *attached = false,
+                Session::Open { attached, .. } if self.resume => *attached = false,
                 Session::Open { .. } => me.session = Session::Wanted,
                 _ => {}
             }
@@ -568,13 +579,20 @@ impl Clients {
 
     // --- after faults ---
 
-    pub(crate) fn heal(&mut self, at: Time, rng: &mut Rng, agenda: &mut Agenda) {
+    pub(crate) fn heal(&mut self, at: Time, core: &[usize], rng: &mut Rng, agenda: &mut Agenda) {
         self.healing = Some(Healing { attempts: self.attempts.len() as u64, puts: 0, gets: 0 });
         self.options.think_mean = self.options.think_mean.min(5 * crate::clock::MILLISECOND);
         for client in 0..self.clients.len() as u32 {
-            // Who was blocked at a node that does not take part turns to another one.
-            self.clients[client as usize].blocked = false;
-            self.options.open_max = self.options.open_max.max(self.clients[client as usize].open + 1);
+            // Who waits for a node that does not take part turns to another one, and takes nothing along.
+            let me = &mut self.clients[client as usize];
+            if !core.contains(&me.node) && me.open > 0 {
+                me.session = Session::Own;
+                me.open = 0;
+                me.blocked = true;
+            }
+            if !std::mem::take(&mut me.blocked) {
+                continue;
+            }
             agenda.wakes.push((at + rng.below(self.options.think_mean + 1), client));
         }
     }
@@ -632,5 +650,49 @@ impl Clients {
                 Err(violation("CL1", format!("no verdict within the budget: {why:?}")))
             }
         }
+    }
+}
+
+/// A call in words.
+pub(crate) fn describe_call(client: u32, call: &ClientCall) -> String {
+    let call = match call {
+        ClientCall::Propose { session, token, payload, .. } => match payload.first_chunk::<9>() {
+            Some(write) => {
+                let (op, register) = (registers::op_of(write), write[8]);
+                let len = payload.len();
+                format!("call {}: put k{register} v{op}, {len} bytes, session key {}", token.0, session.0)
+            }
+            None => format!("call {}: nothing, session key {}", token.0, session.0),
+        },
+        ClientCall::Read { token, query, consistency, .. } => {
+            let register = query.first().copied().unwrap_or_default();
+            format!("call {}: get k{register}, {consistency:?}", token.0)
+        }
+        ClientCall::OpenSession { session, token, order, .. } => {
+            format!("call {}: open session key {} {order:?}", token.0, session.0)
+        }
+        ClientCall::AttachSession { session, client, next, .. } => {
+            format!("attach {client} as session key {}, next {next}", session.0)
+        }
+        ClientCall::CloseSession { session } => format!("close session key {}", session.0),
+        ClientCall::Stop => "stop".to_owned(),
+    };
+    format!("client {client}, {call}")
+}
+
+fn describe_event(event: &ReplicaEvent) -> String {
+    match event {
+        ReplicaEvent::Proposed { token, result: Ok(_) } => format!("call {} done", token.0),
+        ReplicaEvent::Proposed { token, result: Err(error) } => format!("call {}: {error}", token.0),
+        ReplicaEvent::Read { token, result: Ok(answer) } => match registers::read_answer(answer) {
+            Some(op) => format!("call {}: v{op}", token.0),
+            None => format!("call {}: absent", token.0),
+        },
+        ReplicaEvent::Read { token, result: Err(error) } => format!("call {}: {error}", token.0),
+        ReplicaEvent::SessionOpened { token, result: Ok(client) } => {
+            format!("call {}: session {client}", token.0)
+        }
+        ReplicaEvent::SessionOpened { token, result: Err(error) } => format!("call {}: {error}", token.0),
+        other => format!("{other:?}"),
     }
 }

@@ -197,7 +197,8 @@ impl<A: LogAdapter> Subject for Full<A> {
         for packet in &envelope.packets {
             if let Packet::Forward(forward) = packet {
                 let commands = forward.commands.len() as u64;
-                let commands_max = self.replica_config.batch_entries_max as u64;
+                // A batch, and the closing of sessions beside it.
+                let commands_max = self.replica_config.batch_entries_max as u64 + 16;
                 bounds::bounded("commands forwarded at once", node, commands, commands_max)?;
             }
         }
@@ -206,6 +207,10 @@ impl<A: LogAdapter> Subject for Full<A> {
 
     fn fingerprint(message: &Message<A>) -> u64 {
         A::fingerprint(message)
+    }
+
+    fn describe_call(client: u32, call: &ClientCall) -> String {
+        super::clients::describe_call(client, call)
     }
 
     fn wake(
@@ -232,9 +237,9 @@ impl<A: LogAdapter> Subject for Full<A> {
         self.watch.lock().observer.leader()
     }
 
-    fn heal(&mut self, at: Time, _: &[usize], rng: &mut Rng, agenda: &mut Agenda) {
+    fn heal(&mut self, at: Time, core: &[usize], rng: &mut Rng, agenda: &mut Agenda) {
         self.healed_at = self.watch.lock().observer.decisions().through();
-        self.clients.heal(at, rng, agenda);
+        self.clients.heal(at, core, rng, agenda);
     }
 
     fn is_healed(&self, core: &[(usize, &Node<A>)]) -> bool {

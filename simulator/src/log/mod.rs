@@ -175,7 +175,6 @@ pub const EXPECTED_OF_REPLICAS: &[Rare] = &[
     Rare::ExpiredDropped,
     Rare::SessionExpired,
     Rare::OutOfOrder,
-    Rare::BeyondWindow,
     Rare::QueueFull,
     Rare::TooLarge,
     Rare::Unknown,

@@ -47,6 +47,14 @@ pub(super) fn write_payload(op: u64, register: u8, filling: usize) -> Bytes {
     Bytes::from(payload)
 }
 
+/// The operation of a write.
+#[must_use]
+pub(super) fn op_of(write: &[u8; WRITE_LEN_MIN]) -> u64 {
+    let mut op = [0; 8];
+    op.copy_from_slice(&write[..8]);
+    u64::from_le_bytes(op)
+}
+
 /// A query for a register.
 #[must_use]
 pub(super) fn read_query(register: u8) -> Bytes {
@@ -79,9 +87,7 @@ impl StateMachine for Registers {
             self.chain = mix(mix(self.chain, entry), applied.index.0);
             let write = applied.payload.first_chunk::<WRITE_LEN_MIN>();
             let op = write.map(|write| {
-                let (op, register) = write.split_at(8);
-                let op = u64::from_le_bytes(op.try_into().unwrap_or_default());
-                let register = usize::from(register[0]);
+                let (op, register) = (op_of(write), usize::from(write[8]));
                 if register >= self.values.len() {
                     self.values.resize(register + 1, 0);
                 }
