@@ -169,6 +169,9 @@ where
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     ///
+    /// # Panics
+    /// If the runtime was built without its timer, or if the storage panics.
+    ///
     /// # Cancel safety
     /// Not cancel-safe: the storage may have recovered, which begins a new life of the node.
     pub async fn start(self) -> Result<Node, StartError> {

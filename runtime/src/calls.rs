@@ -58,7 +58,9 @@ impl Ask {
             Ask::Propose { payload, .. } => (1, payload.len()),
             Ask::ProposeMany { payloads, .. } => (payloads.len(), payloads.iter().map(Bytes::len).sum()),
             Ask::Read { query, .. } => (1, query.len()),
-            Ask::OpenSession { .. } | Ask::AttachSession { .. } | Ask::CloseSession { .. } => (0, 0),
+            Ask::OpenSession { .. } => (1, 0),
+            // Not refused for want of room: at most one of each follows an opening.
+            Ask::AttachSession { .. } | Ask::CloseSession { .. } => (0, 0),
         }
     }
 }

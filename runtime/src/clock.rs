@@ -86,3 +86,47 @@ impl Timer {
         self.sleep.as_mut().reset(self.clock.at(fires));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn wait(timer: &mut Timer, deadline: Instant) -> Instant {
+        let now = timer.clock.now();
+        let mut first = true;
+        std::future::poll_fn(|context| {
+            if std::mem::take(&mut first) {
+                if timer.arm(Some(deadline), now, context) { Poll::Pending } else { Poll::Ready(()) }
+            } else {
+                timer.poll(Some(deadline), context)
+            }
+        })
+        .await;
+        timer.clock.now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_fires_at_the_deadline_whether_the_last_one_was_later_earlier_or_past() {
+        let clock = Clock::start();
+        let mut timer = Timer::new(clock);
+        for ahead_ms in [50, 10, 200, 0, 1, 7_300_000, 3] {
+            let deadline = clock.now() + Duration::from_millis(ahead_ms);
+            let late = wait(&mut timer, deadline).await.saturating_since(deadline);
+            assert!(late <= Duration::from_millis(2), "{ahead_ms} ms: {late:?} late");
+            assert!(clock.now() >= deadline, "never early");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_moves_away_leaves_the_timer_where_it_stands() {
+        let clock = Clock::start();
+        let mut timer = Timer::new(clock);
+        let near = clock.now() + Duration::from_millis(100);
+        std::future::poll_fn(|context| Poll::Ready(timer.arm(Some(near), clock.now(), context))).await;
+        assert_eq!(timer.fires, near);
+        let far = near + Duration::from_millis(400);
+        std::future::poll_fn(|context| Poll::Ready(timer.arm(Some(far), clock.now(), context))).await;
+        assert_eq!(timer.fires, near);
+        assert!(wait(&mut timer, far).await >= far);
+    }
+}

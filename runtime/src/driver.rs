@@ -92,6 +92,8 @@ where
                 break reason;
             }
         };
+        self.work.publish_now = true;
+        self.publish(self.work.now);
         let Driver { journal, replica, transport, work, .. } = self;
         // Callers are told when nothing is left that could still act on their commands.
         drop((replica, transport));
@@ -271,35 +273,38 @@ where
             work.unpublished = true;
             return;
         }
-        let status = self.replica.status();
+        work.publish_now = false;
         work.unpublished = false;
+        let status = self.replica.status();
+        let protocol = status.protocol;
+        let (mut changed, mut progressed) = (false, false);
         self.shared.status.send_if_modified(|published| {
-            let before = (published.role, published.leader, published.reign);
-            let progress = (published.decided, published.applied);
-            published.role = status.protocol.role;
-            published.leader = status.protocol.leader;
-            published.reign = status.protocol.reign;
-            published.decided = status.protocol.decided;
+            changed = (published.role, published.leader, published.reign)
+                != (protocol.role, protocol.leader, protocol.reign);
+            progressed = (published.decided, published.applied) != (protocol.decided, status.applied);
+            published.role = protocol.role;
+            published.leader = protocol.leader;
+            published.reign = protocol.reign;
+            published.decided = protocol.decided;
             published.applied = status.applied;
-            let changed = before != (published.role, published.leader, published.reign);
             if changed {
-                tracing::info!(
-                    node = %published.node,
-                    role = %published.role,
-                    leader = published.leader.map(|leader| leader.0),
-                    reign = %published.reign,
-                    decided = %published.decided,
-                    "role changed",
-                );
-                published.membership = status.protocol.membership;
-            }
-            let progressed = progress != (published.decided, published.applied);
-            if progressed {
-                work.publish_at = now + PROGRESS_EVERY;
+                published.membership = protocol.membership;
             }
             changed || progressed
         });
-        work.publish_now = false;
+        if progressed {
+            work.publish_at = now + PROGRESS_EVERY;
+        }
+        if changed {
+            tracing::info!(
+                node = %self.shared.node,
+                role = %protocol.role,
+                leader = protocol.leader.map(|leader| leader.0),
+                reign = %protocol.reign,
+                decided = %protocol.decided,
+                "role changed",
+            );
+        }
     }
 
     fn end_if_drained(&self, now: Instant) -> Result<(), StopReason> {

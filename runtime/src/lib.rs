@@ -118,3 +118,8 @@ pub use metrics::Metrics;
 pub use node::{Node, Proposal, Proposals, Read, Session};
 pub use status::{Health, NodeStatus, StopReason};
 pub use synod_replica::{Consistency, Order, ReplicaConfig, ReplicaError};
+
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

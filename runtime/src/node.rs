@@ -492,3 +492,18 @@ impl<E> Waiter<'_, E> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_and_calls_may_cross_threads() {
+        fn assert<T: Send + Sync + Unpin>() {}
+        assert::<Node>();
+        assert::<Session>();
+        assert::<Proposal<'static, Bytes>>();
+        assert::<Proposals<'static, Bytes>>();
+        assert::<Read<'static, Bytes>>();
+    }
+}
