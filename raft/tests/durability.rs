@@ -86,6 +86,17 @@ fn several_appends_of_one_batch_are_acknowledged_once() {
 }
 
 #[test]
+fn what_one_leader_proved_is_not_acknowledged_to_the_next() {
+    let mut cluster = Cluster::new(3);
+    cluster.scripted = true;
+    let one = Input::Receive { from: NodeId(2), message: append(1, (0, 0), entries(1, &[1, 1])) };
+    let next = Input::Receive { from: NodeId(3), message: append(2, (0, 0), Entries::empty()) };
+    cluster.batch(1, vec![one, next]);
+    cluster.persist(1);
+    assert_eq!(from_one(&mut cluster), [Message::Appended(Appended { term: Term(2), through: LogIndex(0) })]);
+}
+
+#[test]
 fn heartbeats_are_answered_while_entries_wait_for_the_disk() {
     let mut cluster = Cluster::new(3);
     cluster.receive(2, 1, append(1, (0, 0), entries(1, &[1])));
@@ -192,6 +203,30 @@ fn a_single_voter_with_a_disk_slower_than_its_timeout_still_comes_to_lead() {
     cluster.advance(20 * TIMEOUT);
     assert_eq!(cluster.term(1), 1, "no new term while the vote of the last is on its way");
     cluster.persist(1);
+    assert_eq!(cluster.role(1), Role::Leader);
+}
+
+#[test]
+fn a_candidate_whose_vote_waits_behind_other_writes_starts_no_further_term() {
+    let mut cluster = Cluster::new(3);
+    cluster.scripted = true;
+    cluster.node_mut(1).slow_disk = true;
+    cluster.receive(2, 1, append(1, (0, 0), entries(1, &[1])));
+    cluster.receive(2, 1, append(1, (1, 1), entries(2, &[1])));
+    // The disk moves once in a while, so it does not stand still; each election wait is less than two timeouts.
+    cluster.now += TIMEOUT;
+    cluster.persist_one(1);
+    cluster.time_out(1);
+    let granted = PreVoteReply { term: Term(1), asked: Term(2), granted: true };
+    cluster.receive(2, 1, Message::PreVoteReply(granted));
+    assert_eq!((cluster.role(1), cluster.term(1)), (Role::Candidate, 2));
+    cluster.now += TIMEOUT;
+    cluster.persist_one(1);
+    assert_eq!(cluster.node(1).pending.len(), 1, "the vote is on its way");
+    cluster.time_out(1);
+    assert_eq!(cluster.raft(1).counters().pre_votes, 1);
+    cluster.persist_one(1);
+    cluster.receive(2, 1, Message::VoteReply(VoteReply { term: Term(2), granted: true }));
     assert_eq!(cluster.role(1), Role::Leader);
 }
 
