@@ -157,7 +157,7 @@ where
         if wanted == Wanted::Abort {
             return Err(StopReason::Aborted);
         }
-        let durable = journal.take_completed(&mut work.answers).map_err(storage_failed)?;
+        let durable = journal.take_completed(&mut work.answers).map_err(StopReason::Storage)?;
         transport.try_receive(&mut work.inbound).map_err(|_| StopReason::TransportClosed)?;
         let now = clock.now();
         work.now = now;
@@ -202,8 +202,17 @@ where
         for _ in 0..FLUSHES_MAX {
             self.replica.flush(now, &mut self.work.actions, &mut self.work.events);
             self.send();
-            let fed = self.write_and_load(now).await.map_err(storage_failed)?;
             self.tell()?;
+            let mut fed = false;
+            if !self.work.actions.writes.is_empty() {
+                self.count_writes();
+                let durable = self.journal.write(&mut self.work.actions.writes).await;
+                if let Some(durable) = durable.map_err(StopReason::Storage)? {
+                    self.replica.persisted(now, durable);
+                    fed = true;
+                }
+            }
+            fed |= self.load().map_err(StopReason::Storage)?;
             if !fed && !self.replica.has_work() {
                 self.work.again = false;
                 break;
@@ -224,27 +233,23 @@ where
         }
     }
 
-    /// Hands writes and loads to the journal; true if some were done at once, so that the replica has news.
-    async fn write_and_load(&mut self, now: Instant) -> Result<bool, StorageError> {
-        let Actions { writes, loads, .. } = &mut self.work.actions;
-        let mut fed = false;
-        if !writes.is_empty() {
-            let counters = &self.shared.counters;
-            counters.units_written.add(writes.len());
-            if self.meters {
-                counters.bytes_written.add(writes.iter().map(unit_len).sum());
-            }
-            if let Some(durable) = self.journal.write(writes).await? {
-                self.replica.persisted(now, durable);
-                fed = true;
-            }
+    fn count_writes(&self) {
+        let (counters, writes) = (&self.shared.counters, &self.work.actions.writes);
+        counters.units_written.add(writes.len());
+        if self.meters {
+            counters.bytes_written.add(writes.iter().map(unit_len).sum());
         }
-        if !loads.is_empty() {
-            self.journal.load(loads, &mut self.work.answers)?;
-            for (id, answer) in self.work.answers.drain(..) {
-                self.replica.loaded(id, answer);
-                fed = true;
-            }
+    }
+
+    /// Hands loads to the journal; true if some were answered at once, so that the replica has news.
+    fn load(&mut self) -> Result<bool, StorageError> {
+        if self.work.actions.loads.is_empty() {
+            return Ok(false);
+        }
+        self.journal.load(&mut self.work.actions.loads, &mut self.work.answers)?;
+        let fed = !self.work.answers.is_empty();
+        for (id, answer) in self.work.answers.drain(..) {
+            self.replica.loaded(id, answer);
         }
         Ok(fed)
     }
@@ -351,10 +356,6 @@ where
         }
         Ask::CloseSession { session } => replica.call(ClientCall::CloseSession { session }),
     }
-}
-
-fn storage_failed(error: StorageError) -> StopReason {
-    StopReason::Storage(error)
 }
 
 /// What a unit weighs in [`crate::Metrics::bytes_written`].

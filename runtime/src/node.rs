@@ -370,6 +370,14 @@ impl Session {
         self.node.propose_in(self.key, command.encode(), self.node.deadline)
     }
 
+    /// [`Session::propose`] with another deadline than the handle's that opened the session.
+    ///
+    /// # Errors
+    /// [`ProposeError`], from the future.
+    pub fn propose_within<O: Operation>(&self, deadline: Duration, command: O) -> Proposal<'_, O::Reply> {
+        self.node.propose_in(self.key, command.encode(), deadline)
+    }
+
     /// Like [`Node::propose_many`], within this session.
     ///
     /// # Errors
