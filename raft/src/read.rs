@@ -46,7 +46,7 @@ impl Raft {
     }
 
     /// Gives the reads that arrived since the last round one of their own. It waits for no earlier round.
-    pub(crate) fn start_read_round(&mut self, now: Instant, effects: &mut Effects) {
+    pub(crate) fn start_read_round(&mut self, effects: &mut Effects) {
         let index = self.decided;
         let State::Leader(leader) = &mut self.state else { return };
         // Before an entry of its own term is decided, a leader does not know what is (section 8).
@@ -57,12 +57,12 @@ impl Raft {
         let reads = leader.reads.waiting.drain(..);
         leader.reads.confirming.extend(reads.map(|id| Confirming { id, index, round }));
         self.counters.read_rounds += 1;
-        self.send_heartbeats(now, effects);
+        self.send_heartbeats(effects);
         self.answer_reads(effects);
     }
 
     /// Sends the next round to every peer. Heartbeats wait for no disk.
-    pub(crate) fn send_heartbeats(&mut self, _now: Instant, effects: &mut Effects) {
+    pub(crate) fn send_heartbeats(&mut self, effects: &mut Effects) {
         let term = self.hard_state.term;
         let State::Leader(leader) = &mut self.state else { return };
         leader.reads.round.0 += 1;

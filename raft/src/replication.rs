@@ -156,7 +156,7 @@ impl Raft {
             self.append_own(now, commands, weight, effects);
         }
         self.advance_decided();
-        self.start_read_round(now, effects);
+        self.start_read_round(effects);
         self.send_appends(now, effects);
         self.arm_notice(now);
     }
@@ -299,7 +299,7 @@ impl Raft {
                 peer.retry_probe(now);
             }
         }
-        self.send_heartbeats(now, effects);
+        self.send_heartbeats(effects);
     }
 
     fn on_notice_due(&mut self, decided: LogIndex, effects: &mut Effects) {
