@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_core::{ForwardedQuery, Instant, LogIndex, NodeId, ReadId};
+use synod_core::{ForwardedQuery, Incarnation, Instant, LogIndex, NodeId, ReadId};
 
 use crate::{QueryError, ReplicaEvent, Token};
 
@@ -28,7 +28,6 @@ impl Asker {
 }
 
 /// The reads of one replica.
-#[derive(Default)]
 pub(crate) struct Reads {
     /// Not under way yet.
     waiting: Vec<PendingRead>,
@@ -39,6 +38,7 @@ pub(crate) struct Reads {
     /// With the leader, by the id under which they went.
     forwarded: BTreeMap<u64, (Instant, PendingRead)>,
     count: usize,
+    /// The last id given. Ids are unique over lives: an answer to a former life may arrive in this one.
     ids: u64,
     next_expiry: Option<Instant>,
     next_retry: Option<Instant>,
@@ -47,6 +47,20 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
+    pub(crate) fn new(incarnation: Incarnation) -> Reads {
+        Reads {
+            waiting: Vec::new(),
+            barriers: BTreeMap::new(),
+            confirmed: Vec::new(),
+            forwarded: BTreeMap::new(),
+            count: 0,
+            ids: incarnation.0 << 40,
+            next_expiry: None,
+            next_retry: None,
+            paused_until: None,
+        }
+    }
+
     /// Reads under way.
     pub(crate) fn len(&self) -> usize {
         self.count

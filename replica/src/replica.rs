@@ -154,7 +154,8 @@ where
         }
         let retry_after = start.config.retry_after();
         let limits = start.membership.sessions();
-        let rng = generator(start.seed, start.node, start.recovered.incarnation);
+        let incarnation = start.recovered.incarnation;
+        let rng = generator(start.seed, start.node, incarnation);
         if start.recovered.compacted.is_some() {
             // Nothing in this version compacts a log: without a snapshot its state could not be rebuilt.
             return Err(OpenError::Log { what: "it is compacted, and there is no snapshot to start from" });
@@ -174,7 +175,7 @@ where
             backlog_load: None,
             outputs: Outputs::new(),
             clients: Clients::new(limits.window, retry_after),
-            reads: Reads::default(),
+            reads: Reads::new(incarnation),
             served: Vec::new(),
             incoming: Vec::new(),
             origins: BTreeMap::new(),
@@ -323,8 +324,11 @@ where
             Route::Here if fits => {
                 self.counters.forwarded_in += commands.len() as u64;
                 for command in commands {
-                    self.origins.insert((command.request.client, command.request.sequence), origin);
-                    self.incoming.push(command);
+                    let request = (command.request.client, command.request.sequence);
+                    // What is under way already is held by the protocol: only its answer's way may have changed.
+                    if self.origins.insert(request, origin).is_none() {
+                        self.incoming.push(command);
+                    }
                 }
                 for ForwardedQuery { id, query } in queries {
                     self.reads.enqueue(PendingRead { asker: Asker::Remote { node: origin, id }, query });
@@ -414,15 +418,15 @@ where
     }
 
     fn propose_here(&mut self, now: Instant) {
-        let mut commands = std::mem::take(&mut self.incoming);
         if self.full_until.is_none_or(|until| until <= now) {
             self.full_until = None;
+            let mut commands = std::mem::take(&mut self.incoming);
             // The protocol holds what it does not refuse: nothing is lost on the way.
             let mut room = self.room(None);
             self.clients.collect(&mut room, &mut commands);
-        }
-        if !commands.is_empty() {
-            self.host.step(now, Input::Call(LogCall::Propose(commands)));
+            if !commands.is_empty() {
+                self.host.step(now, Input::Call(LogCall::Propose(commands)));
+            }
         }
         if self.reads.has_waiting() {
             let id = self.reads.begin_barrier();
@@ -485,28 +489,33 @@ where
                 }
                 LogEvent::ReadReady { id, index } => self.reads.ready(id, index),
                 LogEvent::ReadFailed { id, .. } => self.reads.failed(now, self.retry_after, id),
-                LogEvent::Refused { command, why } => self.on_refused(now, &command, why),
+                LogEvent::Refused { command, why } => self.on_refused(now, command, why),
                 LogEvent::Role(_) => self.events.push(ReplicaEvent::StatusChanged),
             }
         }
         self.log_events = events;
     }
 
-    fn on_refused(&mut self, now: Instant, command: &Command, why: Refusal) {
+    fn on_refused(&mut self, now: Instant, command: Command, why: Refusal) {
         let RequestId { client, sequence, .. } = command.request;
-        if let Some(origin) = self.origins.remove(&(client, sequence)) {
-            let outcome =
-                if why == Refusal::TooLarge { RequestOutcome::TooLarge } else { RequestOutcome::Refused };
-            self.replies.entry(origin).or_default().commands.push((client, sequence, outcome));
-            return;
-        }
-        match why {
-            Refusal::TooLarge => self.conclude(now, client, sequence, RequestOutcome::TooLarge),
-            Refusal::Full => {
-                self.clients.refused(client, sequence);
+        let origin = self.origins.get(&(client, sequence)).copied();
+        match (why, origin) {
+            (Refusal::Full, _) => {
                 self.full_until = Some(now + self.retry_after / 8);
+                // A peer's command keeps its place before those of this replica's own clients, which would
+                // otherwise fill every gap before the peer asks again.
+                if origin.is_some() || !self.clients.refused(client, sequence) {
+                    self.incoming.push(command);
+                }
             }
-            _ => {
+            (_, Some(origin)) => {
+                self.origins.remove(&(client, sequence));
+                let too_large = why == Refusal::TooLarge;
+                let outcome = if too_large { RequestOutcome::TooLarge } else { RequestOutcome::Refused };
+                self.replies.entry(origin).or_default().commands.push((client, sequence, outcome));
+            }
+            (Refusal::TooLarge, None) => self.conclude(now, client, sequence, RequestOutcome::TooLarge),
+            (_, None) => {
                 self.clients.put_off(now, client, sequence);
             }
         }
@@ -587,7 +596,10 @@ where
 
     fn on_session_entry(&mut self, index: LogIndex, request: RequestId, payload: &Bytes) {
         // An entry that does not decode was decided all the same, and changes nothing on any replica.
-        let Ok(op) = SessionOp::from_bytes(payload.clone()) else { return };
+        let Ok(op) = SessionOp::from_bytes(payload.clone()) else {
+            self.origins.remove(&(ClientId(0), request.sequence));
+            return;
+        };
         match op {
             SessionOp::Open { order, node, incarnation } => {
                 let opener = Opener { node, incarnation, nonce: request.sequence.0 };
@@ -602,7 +614,11 @@ where
                     reply.commands.push((ClientId(0), request.sequence, RequestOutcome::Applied(id)));
                 }
             }
-            SessionOp::Close { client } => self.sessions.close(client),
+            SessionOp::Close { client } => {
+                // Nobody waits for the end of a session.
+                self.origins.remove(&(ClientId(0), request.sequence));
+                self.sessions.close(client);
+            }
         }
     }
 
@@ -718,9 +734,8 @@ where
     pub fn has_work(&self) -> bool {
         let routed = match self.seen.0 {
             Route::Here => {
-                (self.clients.has_pending() && self.full_until.is_none())
-                    || self.reads.has_waiting()
-                    || !self.incoming.is_empty()
+                let commands = self.clients.has_pending() || !self.incoming.is_empty();
+                (commands && self.full_until.is_none()) || self.reads.has_waiting()
             }
             Route::Forward(_) => {
                 self.clients.has_pending() || self.reads.has_waiting() || !self.incoming.is_empty()

@@ -373,3 +373,27 @@ fn a_leader_does_not_propose_again_what_its_protocol_holds() {
     assert!(is_ok(cluster.outcome(1, 2)));
     assert_eq!(cluster.entries_of(1), 3);
 }
+
+#[test]
+fn an_answer_to_a_former_lifes_query_does_not_answer_a_new_one() {
+    let mut cluster = Cluster::of(2);
+    for (token, key, value) in [(1, "a", "1"), (2, "b", "2")] {
+        cluster.propose(1, OWN, token, put(key, value));
+    }
+    cluster.settle();
+    cluster.read(2, 1, "a", Consistency::Linearizable);
+    let (_, query_of_former_life) = cluster.wire.pop_front().unwrap();
+    cluster.crash_and_restart(NodeId(2));
+    cluster.settle();
+    cluster.read(2, 1, "b", Consistency::Linearizable);
+    cluster.wire.clear();
+    // The leader answers the old question under the new life's stamp.
+    let mut answer = query_of_former_life;
+    answer.envelope.from_incarnation = synod_core::Incarnation(2);
+    cluster.wire.push_back((NodeId(1), answer));
+    cluster.settle();
+    assert!(cluster.node(2).read.is_empty());
+    cluster.advance(Duration::from_millis(150));
+    cluster.settle();
+    assert_eq!(cluster.node(2).read[&Token(1)].as_ref().unwrap(), &Bytes::from_static(b"\x012"));
+}
