@@ -126,8 +126,7 @@ where
         let mut receive = transport.receive(&mut work.inbound);
         let mut parked = false;
         std::future::poll_fn(|context| {
-            // Whoever is ready ends the wait, and the others are asked again before the next one: each that
-            // is passed over now has its turn when the round drains.
+            // The first one found ready ends the wait: the round drains them all.
             if shared.inbox.poll_ready(context).is_ready() || journal.poll_completed(context).is_ready() {
                 return Poll::Ready(Ok(parked));
             }

@@ -74,9 +74,9 @@
 //! does, a thread makes everything that is queued durable with one call, while messages travel and the
 //! replica works on.
 //!
-//! A node wants a thread to itself or to share it with few others: on a current-thread runtime a command
-//! costs about half of what it costs on a multi-threaded one, where every wake-up may cross threads. There,
-//! the task gives way once before it drains, so that a batch can gather ([`NodeBuilder::gathering`]).
+//! A command is cheapest on a current-thread runtime that node and callers share, where no wake-up crosses
+//! threads. On a multi-threaded one the task gives way once before it drains, so that a batch can gather
+//! ([`NodeBuilder::gathering`]): it would often wake up for the first command of many.
 //!
 //! # Files, in reading order
 //!
