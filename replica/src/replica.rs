@@ -647,22 +647,23 @@ where
                 RequestOutcome::BeyondWindow
             }
         };
-        if let Some(origin) = self.origins.remove(&(request.client, request.sequence)) {
-            let reply = self.replies.entry(origin).or_default();
-            reply.commands.push((request.client, request.sequence, outcome));
-        } else {
-            self.conclude(now, request.client, request.sequence, outcome);
-        }
+        self.conclude_for_peer(request.client, request.sequence, &outcome);
+        self.conclude(now, request.client, request.sequence, outcome);
     }
 
     fn conclude_applied(&mut self, client: ClientId, sequence: Sequence, reply: Bytes) {
+        if !self.origins.is_empty() {
+            self.conclude_for_peer(client, sequence, &RequestOutcome::Applied(reply.clone()));
+        }
         if let Some(token) = self.clients.complete(client, sequence) {
             self.events.push(ReplicaEvent::Proposed { token, result: Ok(reply) });
-        } else if !self.origins.is_empty()
-            && let Some(origin) = self.origins.remove(&(client, sequence))
-        {
-            let outcome = RequestOutcome::Applied(reply);
-            self.replies.entry(origin).or_default().commands.push((client, sequence, outcome));
+        }
+    }
+
+    /// Tells the peer that handed a command on, if one did. Its client may have moved here meanwhile.
+    fn conclude_for_peer(&mut self, client: ClientId, sequence: Sequence, outcome: &RequestOutcome) {
+        if let Some(origin) = self.origins.remove(&(client, sequence)) {
+            self.replies.entry(origin).or_default().commands.push((client, sequence, outcome.clone()));
         }
     }
 
