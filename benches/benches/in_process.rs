@@ -99,7 +99,7 @@ impl Subject {
 }
 
 async fn write(node: Node, key: u32, values: std::ops::Range<u64>) {
-    let format = Format::new(PAYLOAD);
+    let mut format = Format::new(PAYLOAD);
     let last = ValueId(values.end - 1);
     for value in values {
         let reply = node.propose(format.put(key, ValueId(value))).await.expect("a healthy cluster commits");
@@ -107,7 +107,7 @@ async fn write(node: Node, key: u32, values: std::ops::Range<u64>) {
     }
     let answer =
         node.read(format.get(key), Consistency::Linearizable).await.expect("a healthy cluster answers");
-    assert_eq!(format.returned(answer), Ok(Some(last)), "the last value written is read");
+    assert_eq!(format.returned(&answer), Ok(Some(last)), "the last value written is read");
 }
 
 criterion_group!(benches, commit_latency, throughput);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use synod_checker::ValueId;
-use synod_core::memory::{KeyValue, MemoryStorage};
+use synod_core::memory::MemoryStorage;
 use synod_core::{
     Applied, ClientId, ClusterId, Command, Effects, GroupId, Identity, Inbound, Input, Instant, Kind,
     LogCall, LogEvent, LogIndex, LogReader, Machine, Membership, NodeId, OpenError, Outputs, Protocol,
@@ -16,6 +16,7 @@ use synod_core::{
 };
 use synod_replica::{Actions, ClientCall, Replica, ReplicaConfig, ReplicaEvent, SessionKey, Token};
 
+use crate::state_machine::Store;
 use crate::workload::Format;
 
 /// What is measured.
@@ -69,7 +70,7 @@ pub fn measure<C: ProtocolConfig>(
             Trio::<Full<C::Protocol, Nothing>>::open(config, membership)?.run(plan)
         }
         Level::Replica { state_machine: true } => {
-            Trio::<Full<C::Protocol, KeyValue>>::open(config, membership)?.run(plan)
+            Trio::<Full<C::Protocol, Store>>::open(config, membership)?.run(plan)
         }
     }
 }
@@ -218,7 +219,7 @@ struct Payloads {
 
 impl Payloads {
     fn new() -> Payloads {
-        let format = Format::new(128);
+        let mut format = Format::new(128);
         // A fixed stride over the keys: every key, in no simple order, the same in every run.
         let ready: Vec<Bytes> =
             (0..KEYS).map(|i| format.put(i.wrapping_mul(7_919) % KEYS, ValueId(u64::from(i)))).collect();

@@ -1,17 +1,17 @@
 //! The replicated state of a comparison, with questions that show it whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
-use synod_core::memory::KeyValue;
 use synod_core::{Applied, Outputs, Reign, StateMachine, StateMachineError};
 
 /// What a replica of a comparison runs: one type, so that whoever starts replicas need not be generic.
 #[derive(Clone, Debug)]
 pub enum Replicated {
     /// Keys and values; the query [`STATE_QUERY`] shows a digest of all of them.
-    Store(KeyValue),
+    Store(Store),
     /// A sequence of lines; any query shows its digest.
     Lines(Lines),
 }
@@ -23,7 +23,7 @@ impl Replicated {
     /// No key has a value.
     #[must_use]
     pub fn store() -> Replicated {
-        Replicated::Store(KeyValue::default())
+        Replicated::Store(Store::default())
     }
 
     /// No line yet.
@@ -43,15 +43,78 @@ impl StateMachine for Replicated {
 
     fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError> {
         match self {
-            Replicated::Store(store) if query.is_empty() => {
-                let mut answer = BytesMut::with_capacity(16);
-                answer.put_u64_le(store.digest());
-                answer.put_u64_le(store.len() as u64);
-                Ok(answer.freeze())
-            }
             Replicated::Store(store) => store.query(query),
-            Replicated::Lines(lines) => Ok(lines.summary().encode()),
+            Replicated::Lines(lines) => lines.query(query),
         }
+    }
+}
+
+/// Keys of four bytes with values in memory.
+///
+/// A put is the key and the value, and is answered [`ABSENT`] or [`PRESENT`]: whether the key had a value
+/// before. A query is the key, answered [`ABSENT`], or [`PRESENT`] and the value. Values are copied out of
+/// the log and overwritten in place, so that a put costs neither an allocation nor a look at a foreign one:
+/// what is compared here is the way to the state machine.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    map: HashMap<[u8; 4], Vec<u8>, foldhash::fast::FixedState>,
+}
+
+/// The key had no value.
+pub const ABSENT: u8 = 0;
+/// The key had a value.
+pub const PRESENT: u8 = 1;
+
+impl Store {
+    /// A number that equal states share, whatever the order in which they were built.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let hash = foldhash::quality::FixedState::with_seed(0);
+        self.map.iter().map(|entry| hash.hash_one(entry)).fold(0, u64::wrapping_add)
+    }
+}
+
+impl StateMachine for Store {
+    fn apply(&mut self, batch: &[Applied<'_>], out: &mut Outputs) -> Result<(), StateMachineError> {
+        const REPLY_ABSENT: Bytes = Bytes::from_static(&[ABSENT]);
+        const REPLY_PRESENT: Bytes = Bytes::from_static(&[PRESENT]);
+        for applied in batch {
+            // A command that is no put was decided all the same: it changes nothing and says so.
+            let reply = match applied.payload.split_first_chunk::<4>() {
+                Some((key, value)) => match self.map.get_mut(key) {
+                    Some(slot) => {
+                        slot.clear();
+                        slot.extend_from_slice(value);
+                        REPLY_PRESENT
+                    }
+                    None => {
+                        self.map.insert(*key, value.to_vec());
+                        REPLY_ABSENT
+                    }
+                },
+                None => Bytes::new(),
+            };
+            out.reply(reply);
+        }
+        Ok(())
+    }
+
+    fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError> {
+        let Ok(key) = <[u8; 4]>::try_from(query) else {
+            let mut answer = BytesMut::with_capacity(16);
+            answer.put_u64_le(self.digest());
+            answer.put_u64_le(self.map.len() as u64);
+            return Ok(answer.freeze());
+        };
+        Ok(match self.map.get(&key) {
+            Some(value) => {
+                let mut answer = BytesMut::with_capacity(1 + value.len());
+                answer.put_u8(PRESENT);
+                answer.put_slice(value);
+                answer.freeze()
+            }
+            None => Bytes::from_static(&[ABSENT]),
+        })
     }
 }
 
@@ -149,9 +212,11 @@ pub fn lines_of(file: &Bytes) -> Vec<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use synod_checker::ValueId;
     use synod_core::{LogIndex, NodeId, RequestId};
 
     use super::*;
+    use crate::workload::Format;
 
     fn digest(lines: &[&[u8]]) -> String {
         let mut all = Lines::default();
@@ -199,22 +264,41 @@ mod tests {
         assert_eq!(Summary::decode(b"short"), None);
     }
 
+    fn apply(store: &mut Replicated, payload: &Bytes) -> Bytes {
+        let applied =
+            Applied { index: LogIndex(1), reign: Reign::default(), request: RequestId::NONE, payload };
+        let mut out = Outputs::new();
+        store.apply(&[applied], &mut out).unwrap();
+        out.drain().next().unwrap()
+    }
+
     #[test]
-    fn stores_that_differ_in_one_value_answer_the_state_query_differently() {
-        let format = crate::workload::Format::new(8);
-        let state = |value| {
+    fn a_get_returns_what_the_last_put_wrote() {
+        let mut format = Format::new(8);
+        let mut store = Replicated::store();
+        let query = format.get(5);
+        assert_eq!(format.returned(&store.query(&query).unwrap()), Ok(None));
+        for (value, before) in [(7, ABSENT), (8, PRESENT), (9, PRESENT)] {
+            assert_eq!(apply(&mut store, &format.put(5, ValueId(value)))[..], [before]);
+            assert_eq!(format.returned(&store.query(&query).unwrap()), Ok(Some(ValueId(value))));
+        }
+        assert!(apply(&mut store, &Bytes::from_static(b"abc")).is_empty());
+    }
+
+    #[test]
+    fn the_state_query_tells_states_apart_and_not_the_ways_to_them() {
+        let state = |puts: &[(u32, u64)]| {
+            let mut format = Format::new(8);
             let mut store = Replicated::store();
-            let payload = format.put(1, synod_checker::ValueId(value));
-            let applied = Applied {
-                index: LogIndex(1),
-                reign: Reign::default(),
-                request: RequestId::NONE,
-                payload: &payload,
-            };
-            store.apply(&[applied], &mut Outputs::new()).unwrap();
+            for &(key, value) in puts {
+                apply(&mut store, &format.put(key, ValueId(value)));
+            }
             store.query(&STATE_QUERY).unwrap()
         };
-        assert_eq!(state(1), state(1));
-        assert_ne!(state(1), state(2));
+        let base = state(&[(1, 10), (2, 20)]);
+        assert_eq!(state(&[(2, 30), (2, 20), (1, 10)]), base);
+        for other in [&[(1, 10), (2, 21)][..], &[(1, 10), (3, 20)], &[(1, 20), (2, 10)], &[(1, 10)]] {
+            assert_ne!(state(other), base);
+        }
     }
 }

@@ -4,8 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use synod_checker::ValueId;
-use synod_core::memory::{Get, Put};
-use synod_core::{Decode, Encode};
+
+use crate::state_machine::{ABSENT, PRESENT};
 
 /// One client's endless stream of operations: the same for the same seed and client.
 #[derive(Clone, Debug)]
@@ -66,11 +66,14 @@ impl Workload {
 /// Puts of one client, before its values would run into the next client's.
 const VALUE_COUNT_BITS: u32 = 40;
 
-/// Encodes keys and values of a run and reads them back.
-#[derive(Clone, Debug)]
+/// Encodes commands and queries of a run for the store, and reads its answers.
+///
+/// Encodes many into one allocation, as a client that cares would: a clone starts one of its own.
+#[derive(Debug)]
 pub struct Format {
     /// A value but for its first eight bytes.
     filler: Bytes,
+    chunk: BytesMut,
 }
 
 impl Format {
@@ -78,30 +81,44 @@ impl Format {
     #[must_use]
     pub fn new(payload: usize) -> Format {
         assert!(payload >= 8, "a value starts with its number");
-        Format { filler: vec![FILLER; payload - 8].into() }
+        Format { filler: vec![FILLER; payload - 8].into(), chunk: BytesMut::new() }
     }
 
     /// The command that writes `value` to `key`.
     #[must_use]
-    pub fn put(&self, key: u32, value: ValueId) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(8 + self.filler.len());
-        bytes.put_u64_le(value.0);
-        bytes.put_slice(&self.filler);
-        Put { key: key_bytes(key), value: bytes.freeze() }.encode()
+    pub fn put(&mut self, key: u32, value: ValueId) -> Bytes {
+        let len = 4 + 8 + self.filler.len();
+        self.make_room(len);
+        self.chunk.put_u32_le(key);
+        self.chunk.put_u64_le(value.0);
+        self.chunk.put_slice(&self.filler);
+        self.chunk.split_to(len).freeze()
     }
 
     /// The query for the value of `key`.
     #[must_use]
-    pub fn get(&self, key: u32) -> Bytes {
-        Get { key: key_bytes(key) }.encode()
+    pub fn get(&mut self, key: u32) -> Bytes {
+        self.make_room(4);
+        self.chunk.put_u32_le(key);
+        self.chunk.split_to(4).freeze()
+    }
+
+    fn make_room(&mut self, len: usize) {
+        if self.chunk.capacity() < len {
+            self.chunk = BytesMut::with_capacity(len.max(CHUNK));
+        }
     }
 
     /// The value that a query returned; none if the key was absent.
     ///
     /// # Errors
     /// [`NotAValue`] for bytes that no [`Format::put`] of this run wrote.
-    pub fn returned(&self, answer: Bytes) -> Result<Option<ValueId>, NotAValue> {
-        let Some(value) = Option::<Bytes>::decode(answer).map_err(|_| NotAValue)? else { return Ok(None) };
+    pub fn returned(&self, answer: &[u8]) -> Result<Option<ValueId>, NotAValue> {
+        let value = match answer {
+            [ABSENT] => return Ok(None),
+            [PRESENT, value @ ..] => value,
+            _ => return Err(NotAValue),
+        };
         match value.split_first_chunk::<8>() {
             Some((number, filler)) if filler == self.filler => Ok(Some(ValueId(u64::from_le_bytes(*number)))),
             _ => Err(NotAValue),
@@ -109,13 +126,18 @@ impl Format {
     }
 }
 
+impl Clone for Format {
+    fn clone(&self) -> Format {
+        Format { filler: self.filler.clone(), chunk: BytesMut::new() }
+    }
+}
+
+/// Commands share allocations of this many bytes.
+const CHUNK: usize = 64 << 10;
+
 /// A query returned what nobody wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAValue;
-
-fn key_bytes(key: u32) -> Bytes {
-    Bytes::copy_from_slice(&key.to_le_bytes())
-}
 
 const FILLER: u8 = 0x5A;
 
@@ -163,18 +185,30 @@ mod tests {
     }
 
     #[test]
+    fn commands_larger_than_an_allocation_and_those_that_share_one_are_whole() {
+        for payload in [8, 1_000, 2 * CHUNK] {
+            let mut format = Format::new(payload);
+            let puts: Vec<Bytes> = (0..200).map(|key| format.put(key, ValueId(7))).collect();
+            for (key, put) in puts.iter().enumerate() {
+                assert_eq!(put.len(), 4 + payload);
+                assert_eq!(put[..4], u32::try_from(key).unwrap().to_le_bytes());
+            }
+        }
+    }
+
+    #[test]
     fn a_returned_value_is_told_from_what_nobody_wrote() {
-        let format = Format::new(20);
+        let mut format = Format::new(20);
         let put = format.put(3, ValueId(99));
-        let mut answer = vec![1];
+        let mut answer = vec![PRESENT];
         answer.extend_from_slice(&put[put.len() - 20..]);
-        assert_eq!(format.returned(answer.clone().into()), Ok(Some(ValueId(99))));
-        assert_eq!(format.returned(Bytes::from_static(&[0])), Ok(None));
+        assert_eq!(format.returned(&answer), Ok(Some(ValueId(99))));
+        assert_eq!(format.returned(&[ABSENT]), Ok(None));
         let mut damaged = answer.clone();
         *damaged.last_mut().unwrap() ^= 1;
         let short = answer[..answer.len() - 1].to_vec();
         for wrong in [damaged, short, vec![1], vec![]] {
-            assert_eq!(format.returned(wrong.into()), Err(NotAValue));
+            assert_eq!(format.returned(&wrong), Err(NotAValue));
         }
     }
 }

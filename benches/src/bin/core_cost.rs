@@ -12,7 +12,7 @@ use synod_benches::options::Stop;
 /// Measure what ordering one command costs in a protocol's core: three replicas with logs in memory, driven
 /// in one thread by direct calls.
 ///
-/// Commands of 140 bytes are proposed a window at a time, in one call; the next window follows when the last
+/// Commands of 132 bytes are proposed a window at a time, in one call; the next window follows when the last
 /// command of one is done. Time depends on the machine; `core_cost.sh` counts instructions, which do not.
 ///
 /// Exit codes: 0 measured, 2 bad option.

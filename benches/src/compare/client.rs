@@ -302,7 +302,7 @@ impl Client {
         loop {
             match result {
                 Ok(answer) => {
-                    return match self.format.returned(answer) {
+                    return match self.format.returned(&answer) {
                         Ok(value) => Ended::Get(value),
                         Err(_) => Ended::Contradiction,
                     };
