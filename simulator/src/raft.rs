@@ -161,6 +161,10 @@ impl Terms for RaftAdapter {
             Message::Appended(Appended { through, .. }) => {
                 claim(Claim::Accepted { term, through: through.0 })
             }
+            Message::PreVoteReply(PreVoteReply { asked, granted: true, .. }) => {
+                claim(Claim::Term(term))?;
+                claim(Claim::Supports(asked.0))
+            }
             Message::VoteReply(_)
             | Message::PreVoteReply(_)
             | Message::AppendRejected(_)

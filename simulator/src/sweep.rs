@@ -64,6 +64,8 @@ pub struct Summary {
     pub violations_count: u64,
     /// The hashes of all seeds, folded in order.
     pub hash: u64,
+    /// The seed at which the sweep ended early.
+    pub stopped_by: Option<u64>,
 }
 
 impl Summary {
@@ -90,7 +92,7 @@ impl Summary {
         self.hash = mix(self.hash, outcome.hash);
         if outcome.violation.is_some() {
             self.violations_count += 1;
-            if self.violations.len() < VIOLATIONS_KEPT {
+            if self.violations.len() < VIOLATIONS_KEPT || self.stopped_by.is_some() {
                 self.violations.push(outcome);
             }
         }
@@ -100,9 +102,31 @@ impl Summary {
 /// Violations that are kept in full.
 const VIOLATIONS_KEPT: usize = 16;
 
-/// Runs the sweep; `progress` is called about once a second. Ends early at the first violation if
-/// `stop_at_first`: every seed below it has run then.
-pub fn run(sweep: &Sweep, stop_at_first: bool, mut progress: impl FnMut(&Summary)) -> Summary {
+/// When a sweep ends early.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// Never.
+    #[default]
+    Never,
+    /// At the first violation.
+    AtAny,
+    /// At the first violation of one of these.
+    At(Vec<String>),
+}
+
+impl Stop {
+    fn wants(&self, outcome: &Outcome) -> bool {
+        match (self, &outcome.violation) {
+            (Stop::Never, _) | (_, None) => false,
+            (Stop::AtAny, Some(_)) => true,
+            (Stop::At(names), Some(violation)) => names.iter().any(|name| name == violation.invariant),
+        }
+    }
+}
+
+/// Runs the sweep; `progress` is called about once a second. Where it ends early, every seed below the
+/// one it ends at has run.
+pub fn run(sweep: &Sweep, stop: &Stop, mut progress: impl FnMut(&Summary)) -> Summary {
     let next = AtomicU64::new(0);
     let cpu_ns = AtomicU64::new(0);
     let last = AtomicU64::new(match sweep.length {
@@ -129,7 +153,7 @@ pub fn run(sweep: &Sweep, stop_at_first: bool, mut progress: impl FnMut(&Summary
                         break;
                     }
                     let run = sweep.simulated.run(sweep.level, sweep.from + offset, sweep.replicas, false);
-                    if stop_at_first && run.outcome.violation.is_some() {
+                    if stop.wants(&run.outcome) {
                         last.fetch_min(offset + 1, Ordering::Relaxed);
                     }
                     cpu_ns.fetch_add(clock.lap(), Ordering::Relaxed);
@@ -150,7 +174,8 @@ pub fn run(sweep: &Sweep, stop_at_first: bool, mut progress: impl FnMut(&Summary
             early.insert(offset, outcome);
             while let Some(outcome) = early.remove(&wanted) {
                 wanted += 1;
-                if !(stop_at_first && summary.violations_count > 0) {
+                if summary.stopped_by.is_none() {
+                    summary.stopped_by = stop.wants(&outcome).then_some(outcome.seed);
                     summary.add(outcome);
                 }
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use synod_simulator::diagram;
 use synod_simulator::rare::Rare;
 use synod_simulator::run::{Level, Run, SIMULATED, Simulated, THREAD_NAME};
-use synod_simulator::sweep::{self, Length, Summary, Sweep};
+use synod_simulator::sweep::{self, Length, Stop, Summary, Sweep};
 
 /// Simulates clusters with faults and checks every invariant after every event.
 #[derive(Debug, Parser)]
@@ -42,9 +42,9 @@ struct Arguments {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// End at the first violation
-    #[arg(long)]
-    first: bool,
+    /// End at the first violation, or at the first of these invariants (RI1,RI5)
+    #[arg(long, value_name = "INVARIANTS", num_args = 0..=1, default_missing_value = "", value_delimiter = ',')]
+    first: Option<Vec<String>>,
     /// Run this seed alone and print what happened
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time", "cpu", "from", "json"])]
     replay: Option<u64>,
@@ -128,7 +128,12 @@ fn simulate(arguments: &Arguments) -> Result<ExitCode, String> {
         .jobs
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let sweep = Sweep { simulated, level, replicas: arguments.replicas, from: arguments.from, length, jobs };
-    let summary = sweep::run(&sweep, arguments.first, |so_far| {
+    let stop = match &arguments.first {
+        None => Stop::Never,
+        Some(names) if names.iter().all(String::is_empty) => Stop::AtAny,
+        Some(names) => Stop::At(names.clone()),
+    };
+    let summary = sweep::run(&sweep, &stop, |so_far| {
         eprintln!(
             "{} seeds, {:.1} M events, {:.0} events/s per core, {} violations",
             so_far.seeds,

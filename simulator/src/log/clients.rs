@@ -581,7 +581,8 @@ impl Clients {
 
     pub(crate) fn heal(&mut self, at: Time, core: &[usize], rng: &mut Rng, agenda: &mut Agenda) {
         self.healing = Some(Healing { attempts: self.attempts.len() as u64, puts: 0, gets: 0 });
-        self.options.think_mean = self.options.think_mean.min(5 * crate::clock::MILLISECOND);
+        // Often enough to see, and not so often that the least lucky client never gets its turn.
+        self.options.think_mean = 20 * crate::clock::MILLISECOND;
         for client in 0..self.clients.len() as u32 {
             // Who waits for a node that does not take part turns to another one, and takes nothing along.
             let me = &mut self.clients[client as usize];

@@ -14,6 +14,7 @@
 //! | [`terms::quorum_commit`] | RI7 decided only what a quorum holds durably |
 //! | [`bounds`] | RI8 applied at most what is decided, decided at most what is there |
 //! | [`terms::reveal`] | RI9 nothing is revealed before it is durable |
+//! | [`terms::pre_vote`] | PV nobody campaigns without the support of a quorum |
 //! | [`read_index`] | RI11 a read index covers everything acknowledged before |
 //! | [`recovery`] | ST1 and ST4: what a restart finds |
 //! | [`once`] | CL7 each command takes effect exactly once |

@@ -4,6 +4,7 @@ pub mod append_only;
 pub mod election_safety;
 pub mod leader_completeness;
 pub mod log_matching;
+pub mod pre_vote;
 pub mod quorum_commit;
 pub mod reveal;
 mod runs;
@@ -78,6 +79,8 @@ pub enum Claim {
     Candidate(u64),
     /// The sender voted for the receiver in this term.
     Vote(u64),
+    /// The sender would vote for the receiver in this term.
+    Supports(u64),
     /// The sender leads this term.
     Leads(u64),
     /// The sender holds what the leader of `term` has through `through`.
@@ -159,6 +162,8 @@ struct Term {
     accepted: [u64; NODES_MAX],
     /// For each node: whom it said it voted for.
     voted: [Option<usize>; NODES_MAX],
+    /// For each node: a bit for everybody who said that they would vote for it.
+    supporters: [u16; NODES_MAX],
 }
 
 impl<T: Terms> TermLedger<T> {
@@ -574,7 +579,10 @@ impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
                     votes::said(node, term, *voted, to)?;
                     *voted = Some(to);
                 }
+                Claim::Supports(term) => self.term(term)?.supporters[to] |= 1 << node,
                 Claim::Candidate(term) => {
+                    let supporters = self.term(term)?.supporters[node];
+                    pre_vote::check(node, term, supporters, &self.quorums)?;
                     let voted = &mut self.term(term)?.voted[node];
                     votes::said(node, term, *voted, node)?;
                     *voted = Some(node);

@@ -34,7 +34,7 @@ pub fn check(node: usize, to: usize, claim: Claim, durable: Durable) -> Checked 
                     && durable.leader_term_there.is_some()
                     && durable.term_there == durable.leader_term_there)
         }
-        Claim::Decided(_) => true,
+        Claim::Decided(_) | Claim::Supports(_) => true,
     };
     if covered {
         return Ok(());

@@ -1,0 +1,19 @@
+//! **PV** (Raft thesis, section 9.6): a node campaigns in a term only after an election quorum, itself included,
+//! said that it would vote for it there. So a node that lost touch never disturbs those who have not.
+
+use synod_core::{NodeId, NodeSet, QuorumSystem};
+
+use crate::observer::{Checked, violation};
+
+/// A node campaigns in `term`; `supporters` has a bit for each node that said it would vote for it there.
+///
+/// # Errors
+/// PV if they are no election quorum.
+pub fn check(node: usize, term: u64, supporters: u16, quorums: &QuorumSystem) -> Checked {
+    let all = supporters | 1 << node;
+    let members = (0..16).filter(|at| all & (1 << at) != 0).map(|at| NodeId(at + 1));
+    if quorums.is_election_quorum(&members.collect::<NodeSet>()) {
+        return Ok(());
+    }
+    Err(violation("PV", format!("n{} campaigns in term {term} without the support of a quorum", node + 1)))
+}
