@@ -208,6 +208,12 @@ impl<M, E> Effects<M, E> {
         self.sends.drain(..)
     }
 
+    /// True if a load was asked for since the last drain.
+    #[must_use]
+    pub fn has_loads(&self) -> bool {
+        !self.loads.is_empty()
+    }
+
     /// Takes the loads.
     pub fn drain_loads(&mut self) -> std::vec::Drain<'_, Load> {
         self.loads.drain(..)

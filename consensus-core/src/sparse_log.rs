@@ -215,9 +215,11 @@ impl SparseLog {
     }
 
     fn segment_at(&self, index: LogIndex) -> Option<&Entries> {
-        let last = self.segments.back()?;
-        if last.first_index() <= index {
-            return Some(last);
+        // What is asked for is nearly always among the last few: segments may be as small as one entry.
+        for segment in self.segments.iter().rev().take(4) {
+            if segment.first_index() <= index {
+                return Some(segment);
+            }
         }
         self.segments.get(self.first_segment_ending_after(index))
     }

@@ -40,7 +40,7 @@ pub struct Host<M: Machine> {
     loads_issued: u64,
     answers: VecDeque<(LoadId, Result<Loaded, Compacted>)>,
     /// Answers for the owner of the host, by the id that [`Host::load`] gave.
-    owner_answers: Vec<(LoadId, Result<Loaded, Compacted>)>,
+    owner_answers: VecDeque<(LoadId, Result<Loaded, Compacted>)>,
     loads_to_start: Vec<Load>,
     probe: Option<Box<dyn Probe<M>>>,
     counters: HostCounters,
@@ -118,7 +118,7 @@ impl<M: Machine> Host<M> {
             loads: BTreeMap::new(),
             loads_issued: 0,
             answers: VecDeque::new(),
-            owner_answers: Vec::new(),
+            owner_answers: VecDeque::new(),
             loads_to_start: Vec::new(),
             probe: None,
             counters: HostCounters::default(),
@@ -200,12 +200,12 @@ impl<M: Machine> Host<M> {
     fn deliver(&mut self, id: LoadId, machine: Option<LoadId>, answer: Result<Loaded, Compacted>) {
         match machine {
             Some(id) => self.answers.push_back((id, answer)),
-            None => self.owner_answers.push((id, answer)),
+            None => self.owner_answers.push_back((id, answer)),
         }
     }
 
     /// Asks for a range of the log on behalf of the owner of the host; answered by
-    /// [`Host::drain_owner_answers`].
+    /// [`Host::take_owner_answer`].
     pub fn load(&mut self, range: IndexRange, bytes_max: usize) -> LoadId {
         self.start_load(None, range, bytes_max)
     }
@@ -225,9 +225,9 @@ impl<M: Machine> Host<M> {
         id
     }
 
-    /// Takes the answers to [`Host::load`].
-    pub fn drain_owner_answers(&mut self) -> std::vec::Drain<'_, (LoadId, Result<Loaded, Compacted>)> {
-        self.owner_answers.drain(..)
+    /// Takes an answer to [`Host::load`].
+    pub fn take_owner_answer(&mut self) -> Option<(LoadId, Result<Loaded, Compacted>)> {
+        self.owner_answers.pop_front()
     }
 
     /// Queues a packet of the owner's own for a peer; leaves with the next [`Host::finish`].
@@ -256,9 +256,11 @@ impl<M: Machine> Host<M> {
         self.release_held();
         self.sort_sends();
         self.issue(actions);
-        let loads: Vec<Load> = self.effects.drain_loads().collect();
-        for load in loads {
-            self.start_load(Some(load.id), load.range, load.bytes_max);
+        if self.effects.has_loads() {
+            let loads: Vec<Load> = self.effects.drain_loads().collect();
+            for load in loads {
+                self.start_load(Some(load.id), load.range, load.bytes_max);
+            }
         }
         self.tail.evict(self.tail_bytes_max);
     }
@@ -290,7 +292,7 @@ impl<M: Machine> Host<M> {
 
     fn release_held(&mut self) {
         let durable = self.durable;
-        if self.held.iter().all(|(_, send)| send.after > Some(durable)) {
+        if self.held.is_empty() || self.held.iter().all(|(_, send)| send.after > Some(durable)) {
             return;
         }
         for (life, send) in std::mem::take(&mut self.held) {

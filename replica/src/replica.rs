@@ -110,6 +110,8 @@ pub struct Replica<P: Protocol, S: StateMachine> {
     backlog: SparseLog,
     backlog_load: Option<LoadId>,
     outputs: Outputs,
+    /// Always empty between batches: kept for its memory.
+    batch: Vec<Applied<'static>>,
 
     clients: Clients,
     reads: Reads,
@@ -174,6 +176,7 @@ where
             backlog: SparseLog::new(),
             backlog_load: None,
             outputs: Outputs::new(),
+            batch: Vec::new(),
             clients: Clients::new(limits.window, retry_after),
             reads: Reads::new(incarnation),
             served: Vec::new(),
@@ -399,8 +402,7 @@ where
             self.events.push(ReplicaEvent::Fatal(error));
         }
         self.serve_reads();
-        self.follow_route();
-        for (node, reply) in std::mem::take(&mut self.replies) {
+        while let Some((node, reply)) = self.replies.pop_first() {
             self.host.send(node, Packet::ForwardReply(reply));
         }
         self.host.finish(actions);
@@ -409,7 +411,6 @@ where
 
     /// Hands what clients want to whoever takes it.
     fn pump(&mut self, now: Instant) {
-        self.follow_route();
         match self.seen.0 {
             Route::Here => self.propose_here(now),
             Route::Forward(leader) => self.forward_to(now, leader),
@@ -479,6 +480,9 @@ where
     }
 
     fn take_log_events(&mut self, now: Instant) {
+        if self.log_events.is_empty() {
+            return;
+        }
         let mut events = std::mem::take(&mut self.log_events);
         for event in events.drain(..) {
             match event {
@@ -490,7 +494,10 @@ where
                 LogEvent::ReadReady { id, index } => self.reads.ready(id, index),
                 LogEvent::ReadFailed { id, .. } => self.reads.failed(now, self.retry_after, id),
                 LogEvent::Refused { command, why } => self.on_refused(now, command, why),
-                LogEvent::Role(_) => self.events.push(ReplicaEvent::StatusChanged),
+                LogEvent::Role(_) => {
+                    self.events.push(ReplicaEvent::StatusChanged);
+                    self.follow_route();
+                }
             }
         }
         self.log_events = events;
@@ -524,8 +531,7 @@ where
     // --- apply ---
 
     fn apply(&mut self, now: Instant) -> Result<(), ReplicaError> {
-        let answers: Vec<_> = self.host.drain_owner_answers().collect();
-        for (id, answer) in answers {
+        while let Some((id, answer)) = self.host.take_owner_answer() {
             if self.backlog_load == Some(id) {
                 self.backlog_load = None;
                 for segment in answer.map_err(|_| ReplicaError::Compacted)?.segments {
@@ -562,7 +568,8 @@ where
     /// Applies consecutive decided entries, the first of which is the next one.
     fn apply_run(&mut self, now: Instant, run: &Entries) -> Result<(), ReplicaError> {
         assert_eq!(run.first_index(), self.applied.next(), "entries are applied in order, once");
-        let mut batch: Vec<Applied<'_>> = Vec::with_capacity(run.len());
+        let mut batch: Vec<Applied<'_>> = emptied(std::mem::take(&mut self.batch));
+        batch.reserve(run.len());
         for entry in run.iter() {
             match entry.kind {
                 Kind::Command => match self.sessions.judge(entry.index, entry.request) {
@@ -591,6 +598,7 @@ where
             self.conclude_applied(applied.request.client, applied.request.sequence, reply);
         }
         self.outputs = outputs;
+        self.batch = emptied(batch);
         Ok(())
     }
 
@@ -701,6 +709,9 @@ where
 
     fn serve_reads(&mut self) {
         self.reads.take_served(self.applied, &mut self.served);
+        if self.served.is_empty() {
+            return;
+        }
         let mut served = std::mem::take(&mut self.served);
         for read in served.drain(..) {
             let outcome = match self.state_machine.query(&read.query) {
@@ -808,4 +819,10 @@ fn generator(seed: u64, node: NodeId, incarnation: Incarnation) -> Xoshiro256Plu
         product ^ (product >> 32)
     });
     Xoshiro256PlusPlus::seed_from_u64(mixed)
+}
+
+/// An empty vector for another lifetime in the memory of `batch`: collecting in place keeps the allocation.
+fn emptied<'b>(mut batch: Vec<Applied<'_>>) -> Vec<Applied<'b>> {
+    batch.clear();
+    batch.into_iter().map(|_| -> Applied<'b> { unreachable!("the batch is empty") }).collect()
 }

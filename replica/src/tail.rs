@@ -23,8 +23,16 @@ pub(crate) struct Tail {
 #[derive(Clone, Debug)]
 struct UnitMark {
     id: WriteId,
+    /// The first put of the unit, and (rarely any) the others.
+    put: Option<IndexRange>,
     puts: Vec<IndexRange>,
     truncate_from: Option<LogIndex>,
+}
+
+impl UnitMark {
+    fn touches(&self, range: IndexRange) -> bool {
+        self.put.iter().chain(&self.puts).any(|put| put.from < range.to && range.from < put.to)
+    }
 }
 
 impl Tail {
@@ -44,8 +52,14 @@ impl Tail {
             self.compacted = self.compacted.max(through);
             self.log.compact_to(through);
         }
-        let puts = unit.puts.iter().map(|put| put.range()).collect();
-        self.units.push_back(UnitMark { id: unit.id, puts, truncate_from: unit.truncate_from });
+        let mut puts = unit.puts.iter().map(|put| put.range());
+        let mark = UnitMark {
+            id: unit.id,
+            put: puts.next(),
+            puts: puts.collect(),
+            truncate_from: unit.truncate_from,
+        };
+        self.units.push_back(mark);
     }
 
     /// Every unit through `id` is durable.
@@ -66,11 +80,8 @@ impl Tail {
         if self.log.weight() <= weight_max {
             return;
         }
-        let overlap = |a: &IndexRange, b: &IndexRange| a.from < b.to && b.from < a.to;
         let units = &self.units;
-        self.log.evict(weight_max, |range| {
-            units.iter().flat_map(|unit| &unit.puts).any(|put| overlap(put, &range))
-        });
+        self.log.evict(weight_max, |range| units.iter().any(|unit| unit.touches(range)));
     }
 
     /// Consecutive entries from `from` on that are here; empty if the one at `from` is not.
