@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Compacted, Entry, Identity, Incarnation, IndexRange, Loaded, LogIndex, LogReader, ReadError,
-    Recovered, Run, SparseLog, Stamp, Storage, StorageError, Write,
+    Compacted, Entry, Identity, Incarnation, IndexRange, Loaded, LogIndex, LogReader, ReadError, Recovered,
+    Run, SparseLog, Stamp, Storage, StorageError, Write,
 };
 
 /// A log in memory that outlives the node that writes it: clones share one log.
