@@ -108,7 +108,7 @@ impl SparseLog {
     /// Removes whole segments that `keep` does not want, lowest first, while more than `weight_max` bytes are
     /// held. Looks at a bounded number of segments per call. For caches.
     pub fn evict(&mut self, weight_max: usize, keep: impl Fn(IndexRange) -> bool) {
-        const LOOKS_MAX: usize = 64;
+        const LOOKS_MAX: usize = 8;
         let mut kept = 0;
         while self.weight > weight_max && kept < LOOKS_MAX {
             let Some(segment) = self.segments.get(kept) else { return };
