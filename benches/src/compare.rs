@@ -5,6 +5,7 @@ pub mod clock;
 pub mod cluster;
 pub mod input;
 pub mod progress;
+pub mod record;
 pub mod run;
 
 use synod_runtime::StartError;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_checker::{ClientId, KeyId, Nanos, Recorder, ValueId};
+use synod_checker::{ClientId, KeyId, Nanos, Outcome, ValueId};
 use synod_core::Sequence;
 use synod_runtime::{Consistency, Order, ProposeError, ReadError, Session};
 use tokio::sync::{Semaphore, watch};
@@ -20,8 +20,9 @@ use tokio::time::{sleep, timeout_at};
 
 use super::clock::Clock;
 use super::cluster::{Seat, Seating};
+use super::record::Record;
 use crate::options::ClientsAt;
-use crate::workload::{Format, Step, Workload};
+use crate::workload::{Format, NotAValue, Step, Workload};
 
 /// How long a client goes on until an outcome counts as unknown.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -42,7 +43,7 @@ pub struct Client {
     held: Option<Held>,
     /// Sessions left behind at nodes that still ran. Dropping one would close it for good.
     left: Vec<Session>,
-    recorder: Recorder,
+    record: Record,
     tally: Tally,
 }
 
@@ -63,16 +64,6 @@ pub struct Tally {
     pub contradictory: u64,
     /// In an open loop, when each operation was meant to start.
     pub intended: Vec<Nanos>,
-}
-
-/// What a client knows of an operation in the end.
-enum Ended {
-    Put,
-    Get(Option<ValueId>),
-    /// Answered, with something that makes no sense.
-    Contradiction,
-    Failed,
-    Unknown,
 }
 
 /// When clients call.
@@ -158,7 +149,7 @@ impl Client {
             seats,
             held: None,
             left: Vec::new(),
-            recorder: Recorder::new(ClientId(number)),
+            record: Record::new(ClientId(number)),
             tally: Tally::default(),
         }
     }
@@ -198,16 +189,14 @@ impl Client {
 
     /// What it did, and what it counted. Call when the nodes have ended: it drops the client's sessions.
     #[must_use]
-    pub fn finish(self) -> (Recorder, Tally) {
-        (self.recorder, self.tally)
+    pub fn finish(self) -> (Record, Tally) {
+        (self.record, self.tally)
     }
 
-    /// The keys it has tried to write, with repetitions.
-    pub fn keys_written(&self) -> impl Iterator<Item = u32> + '_ {
-        self.recorder.operations().iter().filter_map(|operation| match operation.action() {
-            synod_checker::Action::Put(_) => Some(operation.key().0),
-            synod_checker::Action::Get(_) => None,
-        })
+    /// What it did so far.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
     }
 
     /// One operation, from its call to what is known in the end; when that was.
@@ -217,31 +206,22 @@ impl Client {
         if self.seats.has_changed().unwrap_or(false) {
             self.follow();
         }
-        let (ticket, ended) = match step {
+        let (outcome, read) = match step {
             Step::Put(key, value) => {
-                let ticket = self.recorder.put(KeyId(key), value, call);
-                (ticket, self.put(key, value, call).await)
+                self.record.put(KeyId(key), value, call);
+                (self.put(key, value, call).await, None)
             }
             Step::Get(key) => {
-                let ticket = self.recorder.get(KeyId(key), call);
-                (ticket, self.get(key, call).await)
+                self.record.get(KeyId(key), call);
+                self.get(key, call).await
             }
         };
         let now = self.clock.now();
-        match ended {
-            Ended::Put => self.recorder.put_ok(ticket, now),
-            Ended::Get(value) => self.recorder.get_ok(ticket, value, now),
-            Ended::Failed => self.recorder.failed(ticket, now),
-            Ended::Unknown => self.recorder.unknown(ticket, now),
-            Ended::Contradiction => {
-                self.tally.contradictory += 1;
-                self.recorder.unknown(ticket, now);
-            }
-        }
+        self.record.end(outcome, read, now);
         now
     }
 
-    async fn put(&mut self, key: u32, value: ValueId, call: Nanos) -> Ended {
+    async fn put(&mut self, key: u32, value: ValueId, call: Nanos) -> Outcome {
         let command = self.format.put(key, value);
         let deadline = after(call, DEADLINE);
         let mut result = match &self.held {
@@ -250,15 +230,18 @@ impl Client {
         };
         // True if an attempt may take effect although it was not answered.
         let mut exposed = false;
-        let ended = loop {
+        let outcome = loop {
             let error = match result {
                 Ok(reply) if is_put_reply(&reply) => {
                     if let Some(held) = &mut self.held {
                         held.next = held.next.next();
                     }
-                    return Ended::Put;
+                    return Outcome::Ok;
                 }
-                Ok(_) => break Ended::Contradiction,
+                Ok(_) => {
+                    self.tally.contradictory += 1;
+                    break Outcome::Unknown;
+                }
                 Err(error) => error,
             };
             let may_go_on = match &error {
@@ -276,23 +259,23 @@ impl Client {
                 _ => false,
             };
             if !may_go_on || self.clock.now() >= deadline {
-                break if exposed { Ended::Unknown } else { Ended::Failed };
+                break if exposed { Outcome::Unknown } else { Outcome::Failed };
             }
             if self.is_held_at_a_running_node() {
                 sleep(PAUSE).await;
             } else if !self.seat(deadline).await {
-                break if exposed { Ended::Unknown } else { Ended::Failed };
+                break if exposed { Outcome::Unknown } else { Outcome::Failed };
             }
-            let Some(held) = &self.held else { break Ended::Unknown };
+            let Some(held) = &self.held else { break Outcome::Unknown };
             let again = held.session.propose(self.format.put(key, value));
             let until = self.clock.instant(deadline).into();
             result = timeout_at(until, again).await.unwrap_or(Err(ProposeError::Unknown));
         };
         self.forget();
-        ended
+        outcome
     }
 
-    async fn get(&mut self, key: u32, call: Nanos) -> Ended {
+    async fn get(&mut self, key: u32, call: Nanos) -> (Outcome, Option<ValueId>) {
         let deadline = after(call, DEADLINE);
         let query = self.format.get(key);
         let mut result = match &self.held {
@@ -303,27 +286,33 @@ impl Client {
             match result {
                 Ok(answer) => {
                     return match self.format.returned(&answer) {
-                        Ok(value) => Ended::Get(value),
-                        Err(_) => Ended::Contradiction,
+                        Ok(value) => (Outcome::Ok, value),
+                        Err(NotAValue) => self.contradiction(),
                     };
                 }
                 Err(ReadError::Full | ReadError::TimedOut | ReadError::Stopped) => {}
-                Err(_) => return Ended::Contradiction,
+                Err(_) => return self.contradiction(),
             }
             // A read has no effect: one that was never answered has surely failed.
             if self.clock.now() >= deadline {
-                return Ended::Failed;
+                return (Outcome::Failed, None);
             }
             if self.is_held_at_a_running_node() {
                 sleep(PAUSE).await;
             } else if !self.seat(deadline).await {
-                return Ended::Failed;
+                return (Outcome::Failed, None);
             }
-            let Some(held) = &self.held else { return Ended::Failed };
+            let Some(held) = &self.held else { return (Outcome::Failed, None) };
             let again = held.session.node().read(self.format.get(key), Consistency::Linearizable);
             let until = self.clock.instant(deadline).into();
             result = timeout_at(until, again).await.unwrap_or(Err(ReadError::TimedOut));
         }
+    }
+
+    /// A get was answered with something that makes no sense.
+    fn contradiction(&mut self) -> (Outcome, Option<ValueId>) {
+        self.tally.contradictory += 1;
+        (Outcome::Unknown, None)
     }
 
     /// Gives the session up: the number of its next command is not known for sure, and a command that may

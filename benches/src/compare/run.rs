@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use synod_checker::{CheckOptions, History, Outcome, Recorder, Verdict, check};
+use synod_checker::{CheckOptions, History, Outcome, Overlap, Verdict, check};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use super::client::{Client, Pace, Schedule, Tally};
 use super::clock::{Clock, cpu_time};
 use super::cluster::{Cluster, Traffic};
 use super::progress::{Interrupt, Progress};
+use super::record::Record;
 use super::{PATIENCE, RESTART_AFTER, RunError};
 use crate::contenders::Contender;
 use crate::measure::{Figures, Intended, Speed, Window, unavailable};
@@ -130,9 +131,9 @@ pub async fn run(plan: &Plan<'_>, interrupt: &Interrupt) -> Result<Outcomes, Run
     let (clients, measured, replicas_equal) = outcome?;
 
     // The nodes have ended: what clients still hold closes nothing.
-    let (recorders, tallies): (Vec<Recorder>, Vec<Tally>) = clients.into_iter().map(Client::finish).unzip();
+    let (records, tallies): (Vec<Record>, Vec<Tally>) = clients.into_iter().map(Client::finish).unzip();
     progress.say("checking");
-    let checked = tokio::task::spawn_blocking(move || judge(recorders));
+    let checked = tokio::task::spawn_blocking(move || judge(records));
     let (history, verdict) = progress.during(checked).await???;
     let intended = plan.options.rate.map(|_| {
         Intended::of_clients(tallies.iter().map(|tally| (tally.issued as usize, &tally.intended[..])))
@@ -188,7 +189,7 @@ async fn with_cluster(
     let measured = Measured { dropped, ..measured? };
 
     progress.say("reading every key back");
-    let keys: BTreeSet<u32> = clients.iter().flat_map(Client::keys_written).collect();
+    let keys: BTreeSet<u32> = clients.iter().flat_map(|client| client.record().keys_written()).collect();
     let clients = progress.during(read_back(clients, &keys)).await??;
     progress.say("comparing replicas");
     let states = progress.during(cluster.states(PATIENCE)).await?;
@@ -293,8 +294,12 @@ async fn read_back(clients: Vec<Client>, keys: &BTreeSet<u32>) -> Result<Vec<Cli
     Ok(join_all(tasks).await.into_iter().collect::<Result<_, _>>()?)
 }
 
-fn judge(recorders: Vec<Recorder>) -> Result<(History, Verdict), RunError> {
-    let history = Recorder::join(recorders)?;
+fn judge(records: Vec<Record>) -> Result<(History, Verdict), RunError> {
+    let mut operations = Vec::with_capacity(records.iter().map(Record::len).sum());
+    for record in records {
+        record.append_to(&mut operations);
+    }
+    let history = History::new(operations, Overlap::Refuse)?;
     let verdict = check(&history, &CheckOptions::default()).verdict;
     Ok((history, verdict))
 }
