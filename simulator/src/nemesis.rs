@@ -75,7 +75,15 @@ impl Nemesis {
             }
             // The leader sleeps until it is replaced, and wakes up believing.
             6 if faults.has(Fault::Pause) => {
-                world.pause(leader.unwrap_or(somebody), length);
+                let sleeper = leader.unwrap_or(somebody);
+                world.pause(sleeper, length);
+                if faults.has(Fault::Clog) && world.rng.coin() {
+                    // What was answered to it before it fell asleep reaches it as it wakes up.
+                    let until = world.at + length - patience / 16;
+                    for other in (0..world.nodes.len()).filter(|other| *other != sleeper) {
+                        world.network.clog(other, sleeper, until);
+                    }
+                }
                 Ok(())
             }
             // The leader speaks and does not hear, or hears and does not speak.

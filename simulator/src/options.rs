@@ -68,6 +68,8 @@ pub struct DiskOptions {
     pub late_report: Chance,
     /// How long a read takes, on average.
     pub read_mean: Time,
+    /// One node whose writes take so many times as long: the others decide without it.
+    pub slow: Option<(usize, u64)>,
 }
 
 /// How nodes behave.
@@ -131,7 +133,7 @@ impl Options {
         let patience = rng.log_between(20, 400) * MILLISECOND;
         let events_min = 10_000;
         let weather = draw_weather(faults, patience, rng);
-        let disk = draw_disk(patience, rng);
+        let disk = draw_disk(patience, replicas, rng);
         let drift_ppm_max = if faults.has(Fault::Drift) { rng.log_between(1_000, 50_000) } else { 0 };
         let crashes = faults.has(Fault::Crash) || faults.has(Fault::CrashRestart);
         let node = NodeOptions {
@@ -214,7 +216,7 @@ fn draw_weather(faults: FaultSet, patience: Time, rng: &mut Rng) -> Weather {
     }
 }
 
-fn draw_disk(patience: Time, rng: &mut Rng) -> DiskOptions {
+fn draw_disk(patience: Time, replicas: usize, rng: &mut Rng) -> DiskOptions {
     let sync_mean = rng.log_between((patience / 2_000).max(1), (patience / 10).max(2));
     DiskOptions {
         sync_min: sync_mean / 4,
@@ -224,6 +226,7 @@ fn draw_disk(patience: Time, rng: &mut Rng) -> DiskOptions {
         units_max: rng.pick(&[1, 2, 8, usize::MAX]),
         late_report: rng.pick(&[Chance::NEVER, Chance::percent(20), Chance::percent(100)]),
         read_mean: rng.log_between(10, 2_000) * MICROSECOND,
+        slow: if rng.below(4) == 0 { Some((rng.index(replicas), rng.log_between(4, 64))) } else { None },
     }
 }
 

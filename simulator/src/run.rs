@@ -60,6 +60,10 @@ pub struct Run {
     pub trace: Option<Trace>,
     /// What was drawn for it.
     pub options: Options,
+    /// The protocol's name.
+    pub protocol: &'static str,
+    /// The level.
+    pub level: Level,
 }
 
 impl Simulated {
@@ -98,11 +102,11 @@ fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool)
     match level {
         Level::Protocol => {
             let subject = Bare::<A>::new(&options, &mut rng);
-            run(World::new(options, subject, rng, trace))
+            run(A::Config::NAME, level, World::new(options, subject, rng, trace))
         }
         Level::Replica => {
             let subject = Full::<A>::new(&options, &mut rng);
-            run(World::new(options, subject, rng, trace))
+            run(A::Config::NAME, level, World::new(options, subject, rng, trace))
         }
     }
 }
@@ -115,7 +119,7 @@ fn expected_log<A: LogAdapter>(level: Level) -> Vec<Rare> {
     A::EXPECTED.iter().chain(clients).copied().collect()
 }
 
-fn run<S: Subject>(mut world: World<S>) -> Run {
+fn run<S: Subject>(protocol: &'static str, level: Level, mut world: World<S>) -> Run {
     catch_panics();
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = match ended {
@@ -123,7 +127,7 @@ fn run<S: Subject>(mut world: World<S>) -> Run {
         Err(_) => Some(violation("assertion", PANIC.take().unwrap_or_default())),
     };
     let outcome = world.outcome(violation);
-    Run { outcome, options: world.options.clone(), trace: world.trace.take() }
+    Run { outcome, options: world.options.clone(), trace: world.trace.take(), protocol, level }
 }
 
 thread_local! {

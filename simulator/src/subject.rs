@@ -44,15 +44,15 @@ impl<M> Default for Output<M> {
 pub struct Agenda {
     /// Time and client.
     pub wakes: Vec<(Time, u32)>,
-    /// What clients asked and were told, in words: only while somebody reads along.
-    pub notes: Option<Vec<String>>,
+    /// What clients were told, by which node, in words: only while somebody reads along.
+    pub notes: Option<Vec<(usize, String)>>,
 }
 
 impl Agenda {
     /// Says something to whoever reads along.
-    pub fn note(&mut self, text: impl FnOnce() -> String) {
+    pub fn note(&mut self, node: usize, text: impl FnOnce() -> String) {
         if let Some(notes) = &mut self.notes {
-            notes.push(text());
+            notes.push((node, text()));
         }
     }
 }

@@ -54,6 +54,15 @@ pub enum What {
         /// One line.
         text: String,
     },
+    /// Links stopped carrying.
+    Cut {
+        /// Why.
+        kind: &'static str,
+        /// From and to.
+        links: Vec<(usize, usize)>,
+        /// Until when.
+        until: Time,
+    },
     /// Something happened to all, or to nobody in particular.
     World {
         /// One line.
@@ -82,6 +91,8 @@ pub enum Kind {
     Decided,
     /// A client asked.
     Call,
+    /// A client was answered.
+    Answer,
     /// A timer fired.
     Tick,
     /// A read of the storage.
@@ -104,6 +115,7 @@ impl Kind {
             Kind::Role => "role",
             Kind::Decided => "decided",
             Kind::Call => "call",
+            Kind::Answer => "answer",
             Kind::Tick => "tick",
             Kind::Load => "load",
             Kind::Fault => "fault",
@@ -134,6 +146,11 @@ impl Trace {
                     format!("{time} n{} x- #{id} (nobody there)", to + 1)
                 }
                 What::Node { node, kind, text } => format!("{time} n{} {} {text}", node + 1, kind.name()),
+                What::Cut { kind, links, until } => {
+                    let links: Vec<String> =
+                        links.iter().map(|(from, to)| format!("n{}-x-n{}", from + 1, to + 1)).collect();
+                    format!("{time} {kind}: {} until {:.6}", links.join(" "), *until as f64 / 1e9)
+                }
                 What::World { text } => format!("{time} {text}"),
             }
         })

@@ -46,7 +46,8 @@ pub struct World<S: Subject> {
 pub(crate) struct Slot<S: Subject> {
     pub(crate) disk: Disk,
     pub(crate) clock: Clock,
-    pub(crate) node: Option<S::Node>,
+    /// Boxed, because it is taken out and put back for every event.
+    pub(crate) node: Option<Box<S::Node>>,
     /// Counts lives: what was meant for an earlier one is dropped.
     life: u32,
     /// When the timer event that counts will come.
@@ -56,8 +57,6 @@ pub(crate) struct Slot<S: Subject> {
     gathering: bool,
     pub(crate) paused: bool,
     backlog: Vec<Event<S>>,
-    /// It came back on, or stands still, for the sake of a fault that has not ended yet.
-    pub(crate) troubled: bool,
     shown: NodeState,
 }
 
@@ -129,7 +128,6 @@ impl<S: Subject> World<S> {
                     gathering: false,
                     paused: false,
                     backlog: Vec::new(),
-                    troubled: false,
                     shown: NodeState::default(),
                 }
             })
@@ -437,8 +435,8 @@ impl<S: Subject> World<S> {
 
     fn schedule_wakes(&mut self) {
         if let (Some(notes), Some(trace)) = (&mut self.agenda.notes, &mut self.trace) {
-            for text in notes.drain(..) {
-                trace.push(self.at, self.events, What::World { text });
+            for (node, text) in notes.drain(..) {
+                trace.push(self.at, self.events, What::Node { node, kind: Kind::Answer, text });
             }
         }
         for (at, client) in self.agenda.wakes.drain(..) {
@@ -487,7 +485,7 @@ impl<S: Subject> World<S> {
 
     fn arm_timer(&mut self, node: usize) {
         let slot = &mut self.nodes[node];
-        let Some(deadline) = slot.node.as_ref().and_then(|node| self.subject.next_deadline(node)) else {
+        let Some(deadline) = slot.node.as_deref().and_then(|node| self.subject.next_deadline(node)) else {
             return;
         };
         let due = slot.clock.when(deadline).max(self.at + 1);
@@ -532,6 +530,9 @@ impl<S: Subject> World<S> {
             if options.units_max == usize::MAX { usize::MAX } else { 1 + self.rng.index(options.units_max) };
         slot.disk.begin_sync(units);
         let mut delay = options.sync_min + self.rng.exponential(options.sync_mean);
+        if let Some((_, factor)) = options.slow.filter(|(slow, _)| *slow == node) {
+            delay = (delay * factor).min(self.options.patience);
+        }
         if self.rng.chance(options.stall) {
             delay += self.rng.below(options.stall_max);
         }
@@ -604,7 +605,6 @@ impl<S: Subject> World<S> {
         slot.timer_at = NEVER;
         slot.dirty = false;
         slot.gathering = false;
-        slot.troubled = false;
         let recovered = slot.disk.recover();
         let incarnation = recovered.incarnation;
         self.replayed += recovered.last_index().0;
@@ -612,7 +612,7 @@ impl<S: Subject> World<S> {
         let moment = self.moment(node);
         let seed = self.rng.fork();
         let opened = self.subject.open(moment, recovered, seed)?;
-        self.nodes[node].node = Some(opened);
+        self.nodes[node].node = Some(Box::new(opened));
         self.note(node, Kind::Start, || format!("{incarnation}"));
         self.flush(node)
     }
@@ -651,9 +651,12 @@ impl<S: Subject> World<S> {
     pub(crate) fn crash_and_return(&mut self, node: usize, kind: Fault) -> Checked {
         self.crash(node, kind)?;
         let patience = self.options.patience;
+        // Without a quorum nothing happens that could be wrong: such times are short.
+        let up = self.nodes.iter().filter(|slot| slot.node.is_some()).count();
         let away = match kind {
             Fault::CrashRestart => self.rng.below(2) * self.rng.below(MILLISECOND),
-            Fault::Outage => patience * self.rng.between(10, 60),
+            _ if up <= self.nodes.len() / 2 => self.rng.exponential(patience),
+            Fault::Outage => patience * self.rng.between(10, 40),
             _ => self.rng.exponential(patience * 3),
         };
         let life = self.nodes[node].life;
@@ -682,13 +685,20 @@ impl<S: Subject> World<S> {
         slot.paused = false;
         let mut backlog = std::mem::take(&mut slot.backlog);
         self.note(node, Kind::Resume, || format!("{} inputs wait", backlog.len()));
-        // A timer may be the first thing it sees, or the last.
-        if self.rng.coin()
-            && let Some(timer) = backlog.iter().position(|event| matches!(event, Event::Timer { .. }))
-        {
-            backlog[..=timer].rotate_right(1);
+        // A timer may be the first thing it sees, or the last, or come in its turn.
+        let timer = backlog.iter().position(|event| matches!(event, Event::Timer { .. }));
+        match (self.rng.below(3), timer) {
+            (0, Some(timer)) => backlog[..=timer].rotate_right(1),
+            (1, Some(timer)) => backlog[timer..].rotate_left(1),
+            _ => {}
         }
+        // Often it takes everything that waits before it flushes.
         let life = self.nodes[node].life;
+        let at_once = self.rng.coin() && !backlog.is_empty();
+        if at_once && !self.nodes[node].gathering {
+            self.nodes[node].gathering = true;
+            self.queue.push(self.at, Event::Flush { node: node as u8, life });
+        }
         for event in backlog.drain(..) {
             if self.nodes[node].life != life {
                 break;
@@ -713,10 +723,15 @@ impl<S: Subject> World<S> {
 
     /// Links stop carrying for a while.
     pub(crate) fn cut(&mut self, kind: Fault, links: Vec<(usize, usize)>, length: Time) {
-        self.note_world(|| format!("{kind}: {}", describe_links(&links)));
+        if let Some(trace) = &mut self.trace {
+            let (links, until) = (links.clone(), self.at + length);
+            trace.push(self.at, self.events, What::Cut { kind: kind.name(), links, until });
+        }
         self.mark(13, links.len(), length);
         let cut = self.network.cut(kind, links);
-        self.queue.push(self.at + length, Event::Mend { cut });
+        if length < NEVER - self.at {
+            self.queue.push(self.at + length, Event::Mend { cut });
+        }
     }
 
     // --- faults ---
@@ -782,7 +797,7 @@ impl<S: Subject> World<S> {
     }
 
     fn core_nodes(&self, core: &[usize]) -> Vec<(usize, &S::Node)> {
-        core.iter().filter_map(|at| Some((*at, self.nodes[*at].node.as_ref()?))).collect()
+        core.iter().filter_map(|at| Some((*at, self.nodes[*at].node.as_deref()?))).collect()
     }
 
     fn finish(&mut self) -> Checked {
@@ -790,7 +805,7 @@ impl<S: Subject> World<S> {
             return Ok(());
         };
         let nodes: Vec<(usize, &S::Node)> =
-            core.iter().filter_map(|at| Some((*at, self.nodes[*at].node.as_ref()?))).collect();
+            core.iter().filter_map(|at| Some((*at, self.nodes[*at].node.as_deref()?))).collect();
         self.subject.finish(&nodes)
     }
 
@@ -813,6 +828,7 @@ impl<S: Subject> World<S> {
         self.options.disk.sync_mean = self.options.disk.sync_mean.min(MILLISECOND);
         self.options.disk.sync_min = self.options.disk.sync_min.min(MILLISECOND);
         self.options.disk.stall = Chance::NEVER;
+        self.options.disk.slow = None;
         let patience = self.options.patience;
         let log = (0..self.nodes.len()).map(|node| self.nodes[node].disk.last_index().0).max().unwrap_or(0);
         // Forty elections, and time to send the longest log entry by entry.
@@ -891,11 +907,6 @@ fn describe_envelope<M: std::fmt::Display>(envelope: &Envelope<M>) -> String {
         })
         .collect();
     packets.join("; ")
-}
-
-fn describe_links(links: &[(usize, usize)]) -> String {
-    let links: Vec<String> = links.iter().map(|(from, to)| format!("n{}-x-n{}", from + 1, to + 1)).collect();
-    links.join(" ")
 }
 
 fn describe_nodes(nodes: &[usize]) -> String {

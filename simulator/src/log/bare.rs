@@ -26,6 +26,7 @@ pub struct Bare<A: LogAdapter> {
     config: A::Config,
     bounds: A::Bounds,
     think_mean: Time,
+    patience: Time,
     reads: Chance,
     tail_bytes_max: usize,
     watch: Watch<A>,
@@ -72,6 +73,7 @@ impl<A: LogAdapter> Bare<A> {
             config,
             bounds,
             think_mean: options.clients.think_mean,
+            patience: options.patience,
             reads: options.clients.reads,
             tail_bytes_max: options.node.tail_bytes_max,
             watch: Watch::new(&membership),
@@ -227,8 +229,11 @@ impl<A: LogAdapter> Subject for Bare<A> {
         rng: &mut Rng,
         agenda: &mut Agenda,
     ) -> Vec<(usize, BareCall)> {
-        agenda.wakes.push((at + rng.exponential(self.think_mean) + 1, client));
-        let leader = self.leader().filter(|_| rng.below(8) > 0);
+        let leader = self.leader();
+        // Without a leader there is little to ask for.
+        let rest = if leader.is_none() { self.patience / 8 } else { 0 };
+        agenda.wakes.push((at + rest + rng.exponential(self.think_mean) + 1, client));
+        let leader = leader.filter(|_| rng.below(16) > 0);
         let node = leader.unwrap_or_else(|| rng.index(nodes.len()));
         if !nodes[node].up || !nodes[node].open {
             return Vec::new();
@@ -271,8 +276,8 @@ impl<A: LogAdapter> Subject for Bare<A> {
         let through = self.watch.lock().observer.decisions().through() + HEALED_ENTRIES;
         self.healing = Some(Healing { through, reads: self.reads_asked });
         let clients = self.sequences.len() as u32;
-        // Even a patient client asks often now, so that there is something to decide.
-        self.think_mean = self.think_mean.min(5 * crate::clock::MILLISECOND);
+        // Often enough that there is something to decide.
+        self.think_mean = 5 * crate::clock::MILLISECOND;
         agenda.wakes.push((at, clients.saturating_sub(1)));
     }
 

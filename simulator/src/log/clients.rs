@@ -43,6 +43,8 @@ struct Client {
     open: u32,
     /// It waits for an answer before it acts again.
     blocked: bool,
+    /// It was refused: it waits longer than usual before it asks again.
+    rest: bool,
     /// An operation of unknown outcome, to be proposed again under the same number.
     again: Option<u64>,
     answers_after_heal: u32,
@@ -115,6 +117,7 @@ impl Clients {
                 session: if rng.chance(options.own_sessions) { Session::Wanted } else { Session::Own },
                 open: 0,
                 blocked: false,
+                rest: false,
                 again: None,
                 answers_after_heal: 0,
             })
@@ -189,7 +192,8 @@ impl Clients {
         if me.open >= self.options.open_max || me.session == Session::Opening {
             me.blocked = true;
         } else {
-            agenda.wakes.push((at + 1 + rng.exponential(self.options.think_mean), client));
+            let rest = if std::mem::take(&mut me.rest) { self.patience / 4 } else { 0 };
+            agenda.wakes.push((at + 1 + rest + rng.exponential(self.options.think_mean), client));
         }
         calls
     }
@@ -326,7 +330,7 @@ impl Clients {
         applied: u64,
         agenda: &mut Agenda,
     ) -> Checked {
-        agenda.note(|| format!("n{} answers: {}", node + 1, describe_event(&event)));
+        agenda.note(node, || describe_event(&event));
         match event {
             ReplicaEvent::Proposed { token, result } => {
                 self.close(at, node, token, agenda)?;
@@ -434,6 +438,9 @@ impl Clients {
         if let Some(rare) = rare {
             self.rare[rare] += 1;
         }
+        if rare == Some(Rare::QueueFull) {
+            self.clients[client as usize].rest = true;
+        }
         // Whether it took a number is not known here.
         if matches!(refused, ProposeError::TimedOut { .. } | ProposeError::NoSession { .. }) {
             self.lose_session(at, client)?;
@@ -516,9 +523,10 @@ impl Clients {
                         healing.gets += 1;
                     }
                 }
-                Err(_) => {
+                Err(error) => {
                     recorder.failed(ticket, Nanos(at));
                     self.rare[Rare::ReadFailed] += 1;
+                    self.clients[attempt.client as usize].rest = error == QueryError::Full;
                 }
             },
             What::LocalGet { register } => {

@@ -98,6 +98,8 @@ pub enum Claim {
 #[derive(Debug)]
 pub struct TermLedger<T> {
     quorums: QuorumSystem,
+    /// For each set of nodes, as bits: whether it is a replication quorum.
+    replication_quorums: Vec<bool>,
     nodes: Vec<Node>,
     terms: Vec<Term>,
     decisions: Decisions,
@@ -175,8 +177,16 @@ impl<T: Terms> TermLedger<T> {
     pub fn new(membership: &Membership) -> TermLedger<T> {
         let count = membership.members().len();
         assert!(count <= NODES_MAX, "a ledger has room for {NODES_MAX} nodes");
+        let quorums = membership.quorums().clone();
+        let replication_quorums = (0..1u32 << count)
+            .map(|set| {
+                let members = (0..count as u32).filter(|at| set & (1 << at) != 0);
+                quorums.is_replication_quorum(&members.map(|at| NodeId(u64::from(at) + 1)).collect())
+            })
+            .collect();
         TermLedger {
-            quorums: membership.quorums().clone(),
+            quorums,
+            replication_quorums,
             nodes: (0..count).map(|_| Node::default()).collect(),
             terms: Vec::new(),
             decisions: Decisions::default(),
@@ -415,8 +425,9 @@ impl<T: Terms> TermLedger<T> {
         let slot = &mut self.terms[term as usize];
         slot.accepted[node] = slot.accepted[node].max(through);
         let accepted = slot.accepted;
-        let reached = self.quorums.reached_by_replication_quorum(&|id| LogIndex(accepted[place(id)])).0;
-        if reached < slot.first.max(1) {
+        let first = slot.first.max(1);
+        let reached = self.reached(&accepted);
+        if reached < first {
             return Ok(());
         }
         let at = match self.decided.binary_search_by_key(&term, |(term, _)| *term) {
@@ -431,6 +442,16 @@ impl<T: Terms> TermLedger<T> {
         }
         self.decided[at].1 = reached;
         self.decide(term, reached)
+    }
+
+    /// How far a whole replication quorum has come. Worked out without the core's own arithmetic.
+    fn reached(&self, accepted: &[u64; NODES_MAX]) -> u64 {
+        let count = self.nodes.len();
+        let holds = |through: u64| {
+            let set = (0..count).filter(|at| accepted[*at] >= through).fold(0, |set, at| set | 1 << at);
+            self.replication_quorums[set]
+        };
+        accepted[..count].iter().copied().filter(|through| holds(*through)).max().unwrap_or(0)
     }
 
     /// Everything through the entry of `term` at `index` is decided.
@@ -616,8 +637,4 @@ impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
     fn rare(&self) -> RareCounts {
         self.rare
     }
-}
-
-fn place(id: NodeId) -> usize {
-    (id.0 - 1) as usize
 }
