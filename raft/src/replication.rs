@@ -472,7 +472,11 @@ impl Raft {
         effects: &mut Effects,
     ) -> Result<(), Rejection> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
-        let mut fresh = first.index.max(self.log.base().index.next());
+        let base = self.log.base();
+        if entries.at(base.index).is_some_and(|entry| Term(entry.stamp.high) != base.term) {
+            return Err(Rejection::Decided);
+        }
+        let mut fresh = first.index.max(base.index.next());
         let overlap = last.index.min(self.log.last_index());
         while fresh <= overlap
             && self.log.term_at(fresh) == entries.at(fresh).map(|entry| Term(entry.stamp.high))
@@ -558,7 +562,7 @@ fn check_entries(term: Term, prev: Position, entries: &Entries) -> Result<usize,
     let mut weight = 0;
     for entry in entries.iter() {
         let stamp = entry.stamp.high;
-        if stamp < known || entry.stamp.low != 0 || entry.reign.number != stamp {
+        if stamp < known || !entry.kind.is_decidable() || entry.stamp.low != 0 || entry.reign.number != stamp {
             return Err(Rejection::Entries);
         }
         known = stamp;

@@ -72,15 +72,17 @@ struct Attempt {
     pending: bool,
     /// It was, at least once.
     proposed: bool,
+    /// More than once: an earlier copy may be in somebody's log.
+    repeated: bool,
     /// When it wants to be proposed again if nothing is heard before.
     again_at: Option<Instant>,
 }
 
 impl Attempt {
-    const FIRST: Attempt = Attempt { pending: true, proposed: false, again_at: None };
+    const FIRST: Attempt = Attempt { pending: true, proposed: false, repeated: false, again_at: None };
 
     fn made(&mut self, again_at: Option<Instant>) {
-        *self = Attempt { pending: false, proposed: true, again_at };
+        *self = Attempt { pending: false, proposed: true, repeated: self.proposed, again_at };
     }
 
     fn again(&mut self) {
@@ -338,9 +340,14 @@ impl Clients {
     ) {
         let Some(at) = self.by_client.get(&client).copied() else { return };
         let session = &mut self.sessions[at];
-        let Some(proposal) = session.slot(sequence).and_then(|slot| slot.proposal.take()) else { return };
+        let Some(slot) = session.slot(sequence) else { return };
+        let repeated = slot.attempt.repeated;
+        let Some(proposal) = slot.proposal.take() else { return };
         session.advance();
-        self.tell(proposal, error, events);
+        if !session.waiting.is_empty() {
+            self.mark_ready(at);
+        }
+        self.tell(proposal, |payload| if repeated { ProposeError::Unknown } else { error(payload) }, events);
     }
 
     /// A session of ours was opened.

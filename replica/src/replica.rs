@@ -355,7 +355,9 @@ where
     fn sound(&mut self, origin: NodeId, mut commands: Vec<Command>) -> Vec<Command> {
         commands.retain(|command| {
             let (client, sequence) = (command.request.client, command.request.sequence);
-            if !matches!(command.kind, Kind::Command | Kind::Session) {
+            if !matches!(command.kind, Kind::Command | Kind::Session)
+                || (command.kind == Kind::Session) != (client == ClientId(0))
+            {
                 self.counters.rejected += 1;
                 return false;
             }
@@ -400,8 +402,9 @@ where
         if let Err(error) = self.apply(now) {
             self.failed = true;
             self.events.push(ReplicaEvent::Fatal(error));
+        } else {
+            self.serve_reads();
         }
-        self.serve_reads();
         while let Some((node, reply)) = self.replies.pop_first() {
             self.host.send(node, Packet::ForwardReply(reply));
         }
