@@ -74,19 +74,23 @@ struct Attempt {
     proposed: bool,
     /// More than once: an earlier copy may be in somebody's log.
     repeated: bool,
+    /// Decided before its predecessor: it is proposed again once that is settled.
+    parked: bool,
     /// When it wants to be proposed again if nothing is heard before.
     again_at: Option<Instant>,
 }
 
 impl Attempt {
-    const FIRST: Attempt = Attempt { pending: true, proposed: false, repeated: false, again_at: None };
+    const FIRST: Attempt =
+        Attempt { pending: true, proposed: false, repeated: false, parked: false, again_at: None };
 
     fn made(&mut self, again_at: Option<Instant>) {
-        *self = Attempt { pending: false, proposed: true, repeated: self.proposed, again_at };
+        *self = Attempt { pending: false, proposed: true, repeated: self.proposed, parked: false, again_at };
     }
 
     fn again(&mut self) {
         self.pending = true;
+        self.parked = false;
         self.again_at = None;
     }
 }
@@ -307,12 +311,18 @@ impl Clients {
         true
     }
 
-    /// Decided before its predecessor: the whole session is proposed again, in order.
-    pub(crate) fn out_of_order(&mut self, client: ClientId) {
-        if let Some(at) = self.by_client.get(&client).copied()
-            && self.sessions[at].propose_again(|attempt| attempt.proposed)
-        {
+    /// Decided before its predecessor: proposed again once that is settled, or after a while.
+    pub(crate) fn out_of_order(&mut self, now: Instant, client: ClientId, sequence: Sequence) {
+        let Some(at) = self.by_client.get(&client).copied() else { return };
+        let session = &mut self.sessions[at];
+        if sequence == session.base {
+            session.want_again(sequence);
             self.mark_ready(at);
+        } else if let Some(attempt) =
+            session.attempt(sequence).filter(|attempt| attempt.proposed && !attempt.pending)
+        {
+            attempt.parked = true;
+            self.put_off(now, client, sequence);
         }
     }
 
@@ -323,8 +333,7 @@ impl Clients {
         let proposal = session.slot(sequence)?.proposal.take()?;
         self.entries -= 1;
         self.bytes -= proposal.payload.len();
-        session.advance();
-        if !session.waiting.is_empty() {
+        if session.advance() {
             self.mark_ready(at);
         }
         Some(proposal.token)
@@ -343,8 +352,7 @@ impl Clients {
         let Some(slot) = session.slot(sequence) else { return };
         let repeated = slot.attempt.repeated;
         let Some(proposal) = slot.proposal.take() else { return };
-        session.advance();
-        if !session.waiting.is_empty() {
+        if session.advance() {
             self.mark_ready(at);
         }
         self.tell(proposal, |payload| if repeated { ProposeError::Unknown } else { error(payload) }, events);
@@ -405,7 +413,7 @@ impl Clients {
                     late.push((proposal, slot.attempt.proposed));
                 }
             }
-            session.advance();
+            let wants = session.advance();
             for proposal in std::mem::take(&mut session.waiting) {
                 if proposal.deadline <= now {
                     late.push((proposal, false));
@@ -413,7 +421,7 @@ impl Clients {
                     session.waiting.push_back(proposal);
                 }
             }
-            if late.len() > before {
+            if wants || late.len() > before {
                 freed.push(at);
             }
             let open = session.slots.iter().filter_map(|slot| slot.proposal.as_ref()).chain(&session.waiting);
@@ -565,13 +573,20 @@ impl LocalSession {
         self.slots.get_mut(at)
     }
 
-    /// Steps over what was told.
-    fn advance(&mut self) {
+    /// Steps over what was told. True if something may be proposed now that could not before.
+    fn advance(&mut self) -> bool {
+        let before = self.base;
         while self.slots.front().is_some_and(|slot| slot.proposal.is_none()) {
             self.slots.pop_front();
             self.base = self.base.next();
             self.pending_from = self.pending_from.saturating_sub(1);
         }
+        let moved = self.base != before;
+        let parked = moved && self.slots.front().is_some_and(|slot| slot.attempt.parked);
+        if parked {
+            self.propose_again(|attempt| attempt.parked);
+        }
+        parked || (moved && !self.waiting.is_empty())
     }
 
     /// How far the proposal of this number, or the opening of the session, got.

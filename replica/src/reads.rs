@@ -1,6 +1,6 @@
 //! Reads on their way: waiting for a leader, for its barrier, for the state machine to catch up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,14 @@ use crate::{QueryError, ReplicaEvent, Token};
 pub(crate) struct PendingRead {
     pub(crate) asker: Asker,
     pub(crate) query: Bytes,
+    /// Under which id it went to a leader, once it did: the same every time, so that any answer will do.
+    forward_id: Option<u64>,
+}
+
+impl PendingRead {
+    pub(crate) fn new(asker: Asker, query: Bytes) -> PendingRead {
+        PendingRead { asker, query, forward_id: None }
+    }
 }
 
 /// Who asked.
@@ -35,9 +43,12 @@ pub(crate) struct Reads {
     barriers: BTreeMap<ReadId, Vec<PendingRead>>,
     /// Confirmed; served once the index is applied.
     confirmed: Vec<(LogIndex, Vec<PendingRead>)>,
-    /// With the leader, by the id under which they went.
+    /// With the leader, by the id under which they went, and when each is sent again.
     forwarded: BTreeMap<u64, (Instant, PendingRead)>,
+    /// Reads of peers that are under way here.
+    remote: BTreeSet<(NodeId, u64)>,
     count: usize,
+    bytes: usize,
     /// The last id given. Ids are unique over lives: an answer to a former life may arrive in this one.
     ids: u64,
     next_expiry: Option<Instant>,
@@ -53,7 +64,9 @@ impl Reads {
             barriers: BTreeMap::new(),
             confirmed: Vec::new(),
             forwarded: BTreeMap::new(),
+            remote: BTreeSet::new(),
             count: 0,
+            bytes: 0,
             ids: incarnation.0 << 40,
             next_expiry: None,
             next_retry: None,
@@ -66,12 +79,31 @@ impl Reads {
         self.count
     }
 
+    /// Bytes of the queries under way.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn enqueue(&mut self, read: PendingRead) {
-        if let Asker::Local { deadline, .. } = read.asker {
-            self.next_expiry = Some(self.next_expiry.map_or(deadline, |at| at.min(deadline)));
+        match read.asker {
+            Asker::Local { deadline, .. } => {
+                self.next_expiry = Some(self.next_expiry.map_or(deadline, |at| at.min(deadline)));
+            }
+            // Asked again because the answer takes long: one answer is enough.
+            Asker::Remote { node, id } if !self.remote.insert((node, id)) => return,
+            Asker::Remote { .. } => {}
         }
         self.count += 1;
+        self.bytes += read.query.len();
         self.waiting.push(read);
+    }
+
+    fn leaves(&mut self, read: &PendingRead) {
+        self.count -= 1;
+        self.bytes -= read.query.len();
+        if let Asker::Remote { node, id } = read.asker {
+            self.remote.remove(&(node, id));
+        }
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
@@ -86,28 +118,39 @@ impl Reads {
         id
     }
 
-    /// Hands everything that local clients wait for to the leader; the rest is refused by the caller.
+    /// Hands what local clients wait for to the leader, up to a count and a size; peers' reads are refused by
+    /// the caller.
     pub(crate) fn forward(
         &mut self,
-        now: Instant,
-        retry_after: Duration,
+        again_at: Instant,
+        (mut count_left, mut bytes_left): (usize, usize),
         queries: &mut Vec<ForwardedQuery>,
         strangers: &mut Vec<(NodeId, u64)>,
     ) {
-        for read in std::mem::take(&mut self.waiting) {
+        for mut read in std::mem::take(&mut self.waiting) {
             match read.asker {
+                Asker::Local { .. } if count_left == 0 || bytes_left == 0 => self.waiting.push(read),
                 Asker::Local { .. } => {
-                    self.ids += 1;
-                    queries.push(ForwardedQuery { id: self.ids, query: read.query.clone() });
-                    self.forwarded.insert(self.ids, (now, read));
-                    self.next_retry.get_or_insert(now + retry_after);
+                    count_left -= 1;
+                    bytes_left = bytes_left.saturating_sub(read.query.len());
+                    let id = *read.forward_id.get_or_insert_with(|| {
+                        self.ids += 1;
+                        self.ids
+                    });
+                    queries.push(ForwardedQuery { id, query: read.query.clone() });
+                    self.forwarded.insert(id, (again_at, read));
+                    self.retry_by(again_at);
                 }
                 Asker::Remote { node, id } => {
-                    self.count -= 1;
+                    self.leaves(&read);
                     strangers.push((node, id));
                 }
             }
         }
+    }
+
+    fn retry_by(&mut self, at: Instant) {
+        self.next_retry = Some(self.next_retry.map_or(at, |before| before.min(at)));
     }
 
     /// A barrier stands at `index`.
@@ -131,7 +174,9 @@ impl Reads {
         while position < self.confirmed.len() {
             if self.confirmed[position].0 <= applied {
                 let (_, mut reads) = self.confirmed.swap_remove(position);
-                self.count -= reads.len();
+                for read in &reads {
+                    self.leaves(read);
+                }
                 served.append(&mut reads);
             } else {
                 position += 1;
@@ -142,14 +187,17 @@ impl Reads {
     /// The leader answered a forwarded read: who asked for it.
     pub(crate) fn answered(&mut self, id: u64) -> Option<Asker> {
         let (_, read) = self.forwarded.remove(&id)?;
-        self.count -= 1;
+        self.leaves(&read);
         Some(read.asker)
     }
 
-    /// The leader refused a forwarded read: it is sent again with the next retry.
-    pub(crate) fn put_off(&mut self, now: Instant, retry_after: Duration) {
-        let again_at = now + retry_after / 8;
-        self.next_retry = Some(self.next_retry.map_or(again_at, |at| at.min(again_at)));
+    /// The leader refused a forwarded read: it is sent again after a fraction of the retry time.
+    pub(crate) fn put_off(&mut self, now: Instant, retry_after: Duration, id: u64) {
+        let soon = now + retry_after / 8;
+        if let Some((again_at, _)) = self.forwarded.get_mut(&id) {
+            *again_at = soon;
+            self.retry_by(soon);
+        }
     }
 
     /// Whoever had the forwarded reads may be gone: they wait for another leader.
@@ -160,13 +208,21 @@ impl Reads {
         self.paused_until = None;
     }
 
+    /// What should have been answered by now is sent again.
     pub(crate) fn retry(&mut self, now: Instant) {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
-        if self.next_retry.is_some_and(|at| at <= now) {
-            self.recall_forwarded();
+        if self.next_retry.is_none_or(|at| at > now) {
+            return;
         }
+        let late: Vec<u64> =
+            self.forwarded.iter().filter(|(_, (at, _))| *at <= now).map(|(id, _)| *id).collect();
+        for id in late {
+            let (_, read) = self.forwarded.remove(&id).expect("just listed");
+            self.waiting.push(read);
+        }
+        self.next_retry = self.forwarded.values().map(|(at, _)| *at).min();
     }
 
     /// Ends what nobody waits for any longer.
@@ -174,12 +230,14 @@ impl Reads {
         if self.next_expiry.is_none_or(|at| at > now) {
             return;
         }
-        let before = events.len();
+        let (mut ended, mut ended_bytes) = (0, 0);
         let mut keep = |read: &PendingRead| {
             if let Asker::Local { token, .. } = read.asker
                 && read.asker.is_late(now)
             {
                 events.push(ReplicaEvent::Read { token, result: Err(QueryError::TimedOut) });
+                ended += 1;
+                ended_bytes += read.query.len();
                 return false;
             }
             true
@@ -192,7 +250,8 @@ impl Reads {
             reads.retain(&mut keep);
         }
         self.forwarded.retain(|_, (_, read)| keep(read));
-        self.count -= events.len() - before;
+        self.count -= ended;
+        self.bytes -= ended_bytes;
         let all = self
             .waiting
             .iter()

@@ -118,6 +118,7 @@ pub struct Replica<P: Protocol, S: StateMachine> {
     served: Vec<PendingRead>,
     /// Commands that peers handed on, waiting for the next flush.
     incoming: Vec<Command>,
+    incoming_bytes: usize,
     /// Where the outcome of a peer's command goes.
     origins: BTreeMap<(ClientId, Sequence), NodeId>,
     replies: BTreeMap<NodeId, ForwardReply>,
@@ -181,6 +182,7 @@ where
             reads: Reads::new(incarnation),
             served: Vec::new(),
             incoming: Vec::new(),
+            incoming_bytes: 0,
             origins: BTreeMap::new(),
             replies: BTreeMap::new(),
             seen,
@@ -284,10 +286,10 @@ where
     fn on_read(&mut self, token: Token, query: Bytes, consistency: Consistency, deadline: Instant) {
         let error = if self.stopping {
             QueryError::Stopping
-        } else if self.reads.len() >= self.config.queue_entries_max {
+        } else if !self.reads_fit(query.len()) {
             QueryError::Full
         } else {
-            let read = PendingRead { asker: Asker::Local { token, deadline }, query };
+            let read = PendingRead::new(Asker::Local { token, deadline }, query);
             match consistency {
                 Consistency::Linearizable => self.reads.enqueue(read),
                 Consistency::Local => self.served.push(read),
@@ -295,6 +297,11 @@ where
             return;
         };
         self.events.push(ReplicaEvent::Read { token, result: Err(error) });
+    }
+
+    fn reads_fit(&self, bytes: usize) -> bool {
+        self.reads.len() < self.config.queue_entries_max
+            && self.reads.bytes() + bytes <= self.config.queue_bytes_max
     }
 
     fn on_close_session(&mut self, session: SessionKey) {
@@ -321,27 +328,25 @@ where
             return;
         }
         let commands = self.sound(origin, commands);
-        let fits = self.origins.len() + commands.len() <= self.config.queue_entries_max
-            && self.reads.len() + queries.len() <= self.config.queue_entries_max;
         match self.host.machine().route() {
-            Route::Here if fits => {
-                self.counters.forwarded_in += commands.len() as u64;
+            Route::Here => {
                 for command in commands {
-                    let request = (command.request.client, command.request.sequence);
-                    // What is under way already is held by the protocol: only its answer's way may have changed.
-                    if self.origins.insert(request, origin).is_none() {
-                        self.incoming.push(command);
-                    }
+                    self.take_in(origin, command);
                 }
                 for ForwardedQuery { id, query } in queries {
-                    self.reads.enqueue(PendingRead { asker: Asker::Remote { node: origin, id }, query });
+                    if self.reads_fit(query.len()) {
+                        self.reads.enqueue(PendingRead::new(Asker::Remote { node: origin, id }, query));
+                    } else {
+                        self.replies.entry(origin).or_default().queries.push((id, QueryOutcome::Refused));
+                    }
                 }
             }
             Route::Forward(to) if hops_left > 0 && to != from && to != origin => {
-                let onward = Forward { origin, hops_left: hops_left - 1, commands, queries };
+                let hops_left = hops_left.min(FORWARD_HOPS) - 1;
+                let onward = Forward { origin, hops_left, commands, queries };
                 self.host.send(to, Packet::Forward(onward));
             }
-            _ => {
+            Route::Forward(_) | Route::Hold => {
                 let reply = self.replies.entry(origin).or_default();
                 reply.commands.extend(
                     commands.iter().map(|c| (c.request.client, c.request.sequence, RequestOutcome::Refused)),
@@ -349,6 +354,26 @@ where
                 reply.queries.extend(queries.iter().map(|query| (query.id, QueryOutcome::Refused)));
             }
         }
+    }
+
+    /// Takes a peer's command for the next flush, if there is room.
+    fn take_in(&mut self, origin: NodeId, command: Command) {
+        let (client, sequence) = (command.request.client, command.request.sequence);
+        if let Some(known) = self.origins.get_mut(&(client, sequence)) {
+            // Under way already, and held by the protocol: only its answer's way may have changed.
+            *known = origin;
+            return;
+        }
+        let bytes = self.incoming_bytes + command.payload.len();
+        if self.origins.len() >= self.config.queue_entries_max || bytes > self.config.queue_bytes_max {
+            let reply = self.replies.entry(origin).or_default();
+            reply.commands.push((client, sequence, RequestOutcome::Refused));
+            return;
+        }
+        self.counters.forwarded_in += 1;
+        self.origins.insert((client, sequence), origin);
+        self.incoming_bytes = bytes;
+        self.incoming.push(command);
     }
 
     /// Drops what cannot be an entry, and answers what is too large for this replica.
@@ -378,7 +403,7 @@ where
         }
         for (id, outcome) in reply.queries {
             if outcome == QueryOutcome::Refused {
-                self.reads.put_off(now, self.retry_after);
+                self.reads.put_off(now, self.retry_after, id);
             } else if let Some(asker) = self.reads.answered(id) {
                 self.answer(asker, outcome);
             }
@@ -424,7 +449,7 @@ where
     fn propose_here(&mut self, now: Instant) {
         if self.full_until.is_none_or(|until| until <= now) {
             self.full_until = None;
-            let mut commands = std::mem::take(&mut self.incoming);
+            let mut commands = self.take_incoming();
             // The protocol holds what it does not refuse: nothing is lost on the way.
             let mut room = self.room(None);
             self.clients.collect(&mut room, &mut commands);
@@ -440,12 +465,13 @@ where
     }
 
     fn forward_to(&mut self, now: Instant, leader: NodeId) {
-        let mut commands = std::mem::take(&mut self.incoming);
+        let mut commands = self.take_incoming();
         let mut room = self.room(Some(now + self.retry_after));
         self.clients.collect(&mut room, &mut commands);
         let mut queries = Vec::new();
         let mut strangers = Vec::new();
-        self.reads.forward(now, self.retry_after, &mut queries, &mut strangers);
+        let bounds = (self.config.batch_entries_max, self.config.batch_bytes_max);
+        self.reads.forward(now + self.retry_after, bounds, &mut queries, &mut strangers);
         for (node, id) in strangers {
             self.replies.entry(node).or_default().queries.push((id, QueryOutcome::Refused));
         }
@@ -455,6 +481,11 @@ where
             let forward = Forward { origin, hops_left: FORWARD_HOPS, commands, queries };
             self.host.send(leader, Packet::Forward(forward));
         }
+    }
+
+    fn take_incoming(&mut self) -> Vec<Command> {
+        self.incoming_bytes = 0;
+        std::mem::take(&mut self.incoming)
     }
 
     fn room(&self, again_at: Option<Instant>) -> Room {
@@ -515,6 +546,7 @@ where
                 // A peer's command keeps its place before those of this replica's own clients, which would
                 // otherwise fill every gap before the peer asks again.
                 if origin.is_some() || !self.clients.refused(client, sequence) {
+                    self.incoming_bytes += command.payload.len();
                     self.incoming.push(command);
                 }
             }
@@ -696,7 +728,9 @@ where
                 let nonce = self.rng.next_u64();
                 self.clients.expired(client, nonce, &mut self.events);
             }
-            RequestOutcome::OutOfOrder => self.clients.out_of_order(client),
+            RequestOutcome::OutOfOrder => {
+                self.clients.out_of_order(now, client, sequence);
+            }
             RequestOutcome::TooLarge => {
                 let error = |payload| ProposeError::TooLarge { payload };
                 self.clients.fail(client, sequence, error, &mut self.events);
