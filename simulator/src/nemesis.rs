@@ -13,7 +13,9 @@ pub struct Nemesis;
 impl Nemesis {
     /// One fault of a kind that the seed allows.
     pub(crate) fn strike<S: Subject>(&mut self, world: &mut World<S>) -> Checked {
-        let kinds: Vec<Fault> = world.options.faults.iter().filter(|fault| STRIKES.contains(fault)).collect();
+        let alone = world.nodes.len() == 1;
+        let strikes = |fault: &Fault| STRIKES.contains(fault) && !(alone && OF_LINKS.contains(fault));
+        let kinds: Vec<Fault> = world.options.faults.iter().filter(strikes).collect();
         if kinds.is_empty() {
             return Ok(());
         }
@@ -43,6 +45,7 @@ impl Nemesis {
         let leader = world.subject.leader();
         let somebody = world.rng.index(world.nodes.len());
         let length = patience + world.rng.below(patience * 2);
+        let alone = world.nodes.len() == 1;
         match world.rng.below(8) {
             // The leader, or somebody, is gone for an instant.
             0..3 if faults.has(Fault::CrashRestart) => {
@@ -56,7 +59,7 @@ impl Nemesis {
                 Ok(())
             }
             // The leader keeps a random minority.
-            3..5 if faults.has(Fault::Partition) => {
+            3..5 if faults.has(Fault::Partition) && !alone => {
                 let Some(leader) = leader else { return Ok(()) };
                 let mut others: Vec<usize> = (0..world.nodes.len()).filter(|node| *node != leader).collect();
                 world.rng.shuffle(&mut others);
@@ -87,7 +90,7 @@ impl Nemesis {
                 Ok(())
             }
             // The leader speaks and does not hear, or hears and does not speak.
-            7 if faults.has(Fault::OneWay) => {
+            7 if faults.has(Fault::OneWay) && !alone => {
                 self.one_way(world, leader.unwrap_or(somebody), length);
                 Ok(())
             }
@@ -208,6 +211,9 @@ const STRIKES: [Fault; 9] = [
     Fault::Pause,
     Fault::ClockJump,
 ];
+
+/// Those of them that a cluster of one cannot suffer.
+const OF_LINKS: [Fault; 4] = [Fault::Partition, Fault::OneWay, Fault::PartialPartition, Fault::Clog];
 
 fn all_pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).flat_map(move |from| (0..count).filter(move |to| *to != from).map(move |to| (from, to)))

@@ -7,6 +7,7 @@ use synod_core::{
 };
 
 use crate::clock::{Clock, Time};
+use crate::disk::Disk;
 use crate::observer::{Checked, Violation};
 use crate::rare::RareCounts;
 use crate::rng::Rng;
@@ -129,7 +130,7 @@ pub trait Subject: Sized {
     ///
     /// # Errors
     /// What does not hold.
-    fn durable(&mut self, node: usize, through: WriteId) -> Checked;
+    fn durable(&mut self, node: usize, through: WriteId, disk: &Disk) -> Checked;
 
     /// The node's life ended; `last` is what was left of it, units after `kept` are gone.
     ///
@@ -141,6 +142,7 @@ pub trait Subject: Sized {
         node: usize,
         last: &Self::Node,
         kept: WriteId,
+        disk: &Disk,
         agenda: &mut Agenda,
     ) -> Checked;
 

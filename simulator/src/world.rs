@@ -548,7 +548,7 @@ impl<S: Subject> World<S> {
         let through = slot.disk.end_sync();
         self.mark(8, node, through.0);
         self.note(node, Kind::Durable, || format!("through {through}"));
-        self.subject.durable(node, through)?;
+        self.subject.durable(node, through, &self.nodes[node].disk)?;
         self.begin_sync(node);
         let report = Event::Report { node: node as u8, life, through };
         if self.rng.chance(self.options.disk.late_report) {
@@ -642,7 +642,8 @@ impl<S: Subject> World<S> {
         self.note(node, Kind::Crash, || {
             format!("{kind}: kept through {}, lost {} units", crashed.kept, crashed.lost)
         });
-        self.subject.crashed(self.at, node, &last, crashed.kept, &mut self.agenda)?;
+        let disk = &self.nodes[node].disk;
+        self.subject.crashed(self.at, node, &last, crashed.kept, disk, &mut self.agenda)?;
         self.schedule_wakes();
         Ok(())
     }

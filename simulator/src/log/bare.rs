@@ -13,6 +13,7 @@ use synod_replica::{Actions, Host};
 
 use super::{LogAdapter, Watch, membership};
 use crate::clock::Time;
+use crate::disk::Disk;
 use crate::observer::read_index::ReadIndexes;
 use crate::observer::{Checked, LogObserver, Violation, violation};
 use crate::options::Options;
@@ -192,15 +193,23 @@ impl<A: LogAdapter> Subject for Bare<A> {
         node.next_deadline()
     }
 
-    fn durable(&mut self, node: usize, through: WriteId) -> Checked {
-        self.watch.durable(node, through)
+    fn durable(&mut self, node: usize, through: WriteId, disk: &Disk) -> Checked {
+        self.watch.durable(node, through, disk)
     }
 
-    fn crashed(&mut self, _: Time, node: usize, last: &Self::Node, kept: WriteId, _: &mut Agenda) -> Checked {
+    fn crashed(
+        &mut self,
+        _: Time,
+        node: usize,
+        last: &Self::Node,
+        kept: WriteId,
+        disk: &Disk,
+        _: &mut Agenda,
+    ) -> Checked {
         count_host(&mut self.rare, last.counters());
         A::count(last.machine(), &mut self.rare);
         self.open_reads.retain(|_, (at, _)| *at != node);
-        self.watch.crashed(node, kept)
+        self.watch.crashed(node, kept, disk)
     }
 
     fn sent(&mut self, node: usize, to: usize, envelope: &Envelope<Self::Message>) -> Checked {

@@ -14,7 +14,7 @@ use crate::observer::once::{AppliedOnce, End};
 use crate::observer::{Checked, violation};
 use crate::options::ClientOptions;
 use crate::rare::{Rare, RareCounts};
-use crate::rng::Rng;
+use crate::rng::{Chance, Rng};
 use crate::subject::{Agenda, NodeView};
 
 /// All clients of a seed, and what they were told.
@@ -38,6 +38,8 @@ pub(crate) struct Clients {
 
 struct Client {
     node: usize,
+    /// How often it reads. Some only read: a client that also writes is soon stuck at a leader that is cut off.
+    reads: Chance,
     session: Session,
     /// Attempts that wait.
     open: u32,
@@ -114,6 +116,7 @@ impl Clients {
         let clients = (0..options.clients)
             .map(|_| Client {
                 node: rng.index(replicas),
+                reads: rng.pick(&[options.reads, options.reads, Chance::percent(5), Chance::percent(100)]),
                 session: if rng.chance(options.own_sessions) { Session::Wanted } else { Session::Own },
                 open: 0,
                 blocked: false,
@@ -245,7 +248,9 @@ impl Clients {
             return;
         }
         let register = rng.index(self.options.keys as usize) as u8;
-        if rng.chance(self.options.reads) {
+        let reads =
+            if self.healing.is_some() { Chance::percent(50) } else { self.clients[client as usize].reads };
+        if rng.chance(reads) {
             let local = rng.chance(self.options.local_reads);
             let (what, consistency) = if local {
                 (What::LocalGet { register }, Consistency::Local)

@@ -10,6 +10,7 @@ use super::bare::{count_host, describe};
 use super::clients::Clients;
 use super::{LogAdapter, Registers, Watch, membership};
 use crate::clock::Time;
+use crate::disk::Disk;
 use crate::observer::bounds::{self, Progress};
 use crate::observer::{Checked, LogObserver, Violation, violation};
 use crate::options::Options;
@@ -176,8 +177,8 @@ impl<A: LogAdapter> Subject for Full<A> {
         node.next_deadline()
     }
 
-    fn durable(&mut self, node: usize, through: WriteId) -> Checked {
-        self.watch.durable(node, through)
+    fn durable(&mut self, node: usize, through: WriteId, disk: &Disk) -> Checked {
+        self.watch.durable(node, through, disk)
     }
 
     fn crashed(
@@ -186,11 +187,12 @@ impl<A: LogAdapter> Subject for Full<A> {
         node: usize,
         last: &Node<A>,
         kept: WriteId,
+        disk: &Disk,
         agenda: &mut Agenda,
     ) -> Checked {
         self.count(last);
         self.clients.crashed(at, node, agenda)?;
-        self.watch.crashed(node, kept)
+        self.watch.crashed(node, kept, disk)
     }
 
     fn sent(&mut self, node: usize, to: usize, envelope: &Envelope<Message<A>>) -> Checked {

@@ -13,6 +13,7 @@ use synod_core::{
 };
 use synod_replica::Probe;
 
+use crate::disk::Disk;
 use crate::observer::{Checked, LogObserver, Violation};
 use crate::options::Options;
 use crate::rare::Rare;
@@ -107,12 +108,12 @@ impl<A: LogAdapter> Watch<A> {
         self.lock().observer.opened(node, recovered, machine)
     }
 
-    pub(crate) fn durable(&self, node: usize, through: WriteId) -> Checked {
-        self.lock().observer.durable(node, through)
+    pub(crate) fn durable(&self, node: usize, through: WriteId, disk: &Disk) -> Checked {
+        self.lock().observer.durable(node, through, disk.last_index())
     }
 
-    pub(crate) fn crashed(&self, node: usize, kept: WriteId) -> Checked {
-        self.lock().observer.crashed(node, kept)
+    pub(crate) fn crashed(&self, node: usize, kept: WriteId, disk: &Disk) -> Checked {
+        self.lock().observer.crashed(node, kept, disk.last_index())
     }
 
     pub(crate) fn sent(

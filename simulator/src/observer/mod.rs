@@ -29,7 +29,7 @@ pub mod terms;
 
 use std::fmt;
 
-use synod_core::{Effects, LogEvent, Protocol, Recovered, WriteId};
+use synod_core::{Effects, LogEvent, LogIndex, Protocol, Recovered, WriteId};
 
 use crate::rare::RareCounts;
 
@@ -69,11 +69,11 @@ pub trait LogObserver<P: Protocol>: Send {
     /// The machine took one step or was flushed; `effects` is everything since the last drain.
     fn stepped(&mut self, node: usize, machine: &P, effects: &Effects<P::Message, LogEvent>) -> Checked;
 
-    /// The disk made every unit through this one durable.
-    fn durable(&mut self, node: usize, through: WriteId) -> Checked;
+    /// The disk made every unit through this one durable, and its log ends at `last` now.
+    fn durable(&mut self, node: usize, through: WriteId, last: LogIndex) -> Checked;
 
-    /// The node's life ended; units after `kept` are gone.
-    fn crashed(&mut self, node: usize, kept: WriteId) -> Checked;
+    /// The node's life ended; units after `kept` are gone, and the log on disk ends at `last`.
+    fn crashed(&mut self, node: usize, kept: WriteId, last: LogIndex) -> Checked;
 
     /// A message leaves the node.
     fn sent(&mut self, node: usize, to: usize, message: &P::Message) -> Checked;

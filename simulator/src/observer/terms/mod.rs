@@ -550,7 +550,7 @@ impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
         Ok(())
     }
 
-    fn durable(&mut self, node: usize, through: WriteId) -> Checked {
+    fn durable(&mut self, node: usize, through: WriteId, last: LogIndex) -> Checked {
         while let Some((unit, op)) = self.nodes[node].in_flight.front().copied() {
             if unit > through {
                 break;
@@ -558,11 +558,12 @@ impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
             self.nodes[node].in_flight.pop_front();
             self.op_durable(node, op)?;
         }
-        Ok(())
+        // What the units say and what the machine meant are two ways to the same log.
+        recovery::end_of_log(node, last.0, self.nodes[node].durable.last())
     }
 
-    fn crashed(&mut self, node: usize, kept: WriteId) -> Checked {
-        self.durable(node, kept)?;
+    fn crashed(&mut self, node: usize, kept: WriteId, last: LogIndex) -> Checked {
+        self.durable(node, kept, last)?;
         let ledger = &mut self.nodes[node];
         for (_, op) in ledger.in_flight.drain(..) {
             match op {

@@ -1,0 +1,69 @@
+//! The simulator as a whole: what a seed means, and that code which is right passes.
+
+use std::thread;
+
+use synod_simulator::fault::{Fault, FaultCounts};
+use synod_simulator::run::{Level, SIMULATED, Simulated};
+use synod_simulator::sweep::{self, Length, Stop, Sweep};
+
+fn raft() -> Simulated {
+    Simulated::named("raft").expect("raft is simulated")
+}
+
+fn sweep(level: Level, replicas: usize, from: u64, seeds: u64, jobs: usize) -> sweep::Summary {
+    let sweep = Sweep { simulated: raft(), level, replicas, from, length: Length::Seeds(seeds), jobs };
+    sweep::run(&sweep, &Stop::Never, |_| {})
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_whatever_else_runs() {
+    for simulated in SIMULATED {
+        for level in simulated.levels {
+            let (a, b) = thread::scope(|scope| {
+                let run = || simulated.run(*level, 17, 3, false).outcome;
+                let other = scope.spawn(run);
+                (run(), other.join().unwrap())
+            });
+            assert_eq!((a.hash, a.events, a.simulated), (b.hash, b.events, b.simulated));
+            let traced = simulated.run(*level, 17, 3, true);
+            assert_eq!(traced.outcome.hash, a.hash, "a run that is read along is the same run");
+            assert!(traced.trace.unwrap().lines().count() > 1_000);
+        }
+    }
+}
+
+#[test]
+fn different_seeds_and_levels_give_different_traces() {
+    let hash = |level, seed| raft().run(level, seed, 3, false).outcome.hash;
+    assert_ne!(hash(Level::Replica, 1), hash(Level::Replica, 2));
+    assert_ne!(hash(Level::Replica, 1), hash(Level::Protocol, 1));
+}
+
+#[test]
+fn a_sweep_amounts_to_the_same_on_one_core_and_on_several() {
+    let one = sweep(Level::Protocol, 3, 100, 12, 1);
+    let several = sweep(Level::Protocol, 3, 100, 12, 3);
+    assert_eq!((one.hash, one.events, one.faults), (several.hash, several.events, several.faults));
+    assert_eq!(one.seeds, 12);
+}
+
+#[test]
+fn raft_passes_a_few_hundred_seeds_at_three_and_five_replicas_and_every_fault_happens() {
+    let mut faults = FaultCounts::default();
+    for (level, replicas, seeds) in
+        [(Level::Protocol, 3, 60), (Level::Replica, 3, 100), (Level::Replica, 5, 30), (Level::Replica, 1, 10)]
+    {
+        let summary = sweep(level, replicas, 0, seeds, 2);
+        let told: Vec<String> = summary
+            .violations
+            .iter()
+            .map(|outcome| format!("{}: {:?}", outcome.seed, outcome.violation))
+            .collect();
+        assert!(told.is_empty(), "{level:?}, {replicas} replicas: {told:?}");
+        assert!(summary.events >= seeds * 10_000);
+        faults += summary.faults;
+    }
+    for fault in Fault::ALL {
+        assert!(faults[fault] > 0, "{fault} never happened");
+    }
+}
