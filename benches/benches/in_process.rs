@@ -99,7 +99,7 @@ impl Subject {
 }
 
 async fn write(node: Node, key: u32, values: std::ops::Range<u64>) {
-    let mut format = Format::new(PAYLOAD);
+    let format = Format::new(PAYLOAD);
     let last = ValueId(values.end - 1);
     for value in values {
         let reply = node.propose(format.put(key, ValueId(value))).await.expect("a healthy cluster commits");

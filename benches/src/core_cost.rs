@@ -219,7 +219,7 @@ struct Payloads {
 
 impl Payloads {
     fn new() -> Payloads {
-        let mut format = Format::new(128);
+        let format = Format::new(128);
         // A fixed stride over the keys: every key, in no simple order, the same in every run.
         let ready: Vec<Bytes> =
             (0..KEYS).map(|i| format.put(i.wrapping_mul(7_919) % KEYS, ValueId(u64::from(i)))).collect();

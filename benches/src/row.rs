@@ -36,6 +36,9 @@ pub struct Row {
     pub read_p50_us: Option<f64>,
     /// 99 of 100 gets took at most this long.
     pub read_p99_us: Option<f64>,
+    /// 999 of 1,000 gets took at most this long. In the table only.
+    #[serde(skip)]
+    pub read_p999_us: Option<f64>,
     /// Envelopes sent by all replicas in the measured time, whatever for, by puts completed in it.
     pub messages_per_write: Option<f64>,
     /// Bytes of those envelopes by puts.
@@ -84,6 +87,7 @@ impl Row {
             fixed(self.write_p999_us, 1),
             fixed(self.read_p50_us, 1),
             fixed(self.read_p99_us, 1),
+            fixed(self.read_p999_us, 1),
             fixed(self.messages_per_write, 3),
             fixed(self.bytes_per_write, 0),
             fixed(self.fsyncs_per_write, 3),
@@ -130,7 +134,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-const HEADINGS: [(&str, &str); 16] = [
+const HEADINGS: [(&str, &str); 17] = [
     ("protocol", ""),
     ("n", ""),
     ("writes", "/s"),
@@ -140,6 +144,7 @@ const HEADINGS: [(&str, &str); 16] = [
     ("p99.9", "us"),
     ("read p50", "us"),
     ("p99", "us"),
+    ("p99.9", "us"),
     ("messages", "/write"),
     ("bytes", "/write"),
     ("fsyncs", "/write"),
@@ -184,6 +189,7 @@ mod tests {
             write_p999_us: Some(1_000.0),
             read_p50_us: None,
             read_p99_us: None,
+            read_p999_us: None,
             messages_per_write: Some(0.125),
             bytes_per_write: Some(300.0),
             fsyncs_per_write: Some(0.0),

@@ -1,6 +1,6 @@
 //! The replicated state of a comparison, with questions that show it whole.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, hash_map};
 use std::hash::BuildHasher;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -57,7 +57,15 @@ impl StateMachine for Replicated {
 /// what is compared here is the way to the state machine.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    map: HashMap<[u8; 4], Vec<u8>, foldhash::fast::FixedState>,
+    slots: HashMap<[u8; 4], Slot, foldhash::fast::FixedState>,
+    values: Vec<u8>,
+}
+
+/// Where a value lies among all values.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    at: usize,
+    len: u32,
 }
 
 /// The key had no value.
@@ -66,35 +74,58 @@ pub const ABSENT: u8 = 0;
 pub const PRESENT: u8 = 1;
 
 impl Store {
+    fn put(&mut self, key: [u8; 4], value: &[u8]) -> Bytes {
+        const REPLY_ABSENT: Bytes = Bytes::from_static(&[ABSENT]);
+        const REPLY_PRESENT: Bytes = Bytes::from_static(&[PRESENT]);
+        match self.slots.entry(key) {
+            hash_map::Entry::Occupied(mut slot) => {
+                let slot = slot.get_mut();
+                match self.values[slot.at..][..slot.len as usize].get_mut(..value.len()) {
+                    Some(place) => place.copy_from_slice(value),
+                    // Values that grow leave their place behind. Those of one run do not.
+                    None => slot.at = append(&mut self.values, value),
+                }
+                slot.len = length(value);
+                REPLY_PRESENT
+            }
+            hash_map::Entry::Vacant(slot) => {
+                slot.insert(Slot { at: append(&mut self.values, value), len: length(value) });
+                REPLY_ABSENT
+            }
+        }
+    }
+
+    fn value(&self, slot: Slot) -> &[u8] {
+        &self.values[slot.at..][..slot.len as usize]
+    }
+
     /// A number that equal states share, whatever the order in which they were built.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let hash = foldhash::quality::FixedState::with_seed(0);
-        self.map.iter().map(|entry| hash.hash_one(entry)).fold(0, u64::wrapping_add)
+        let entries = self.slots.iter().map(|(key, slot)| hash.hash_one((key, self.value(*slot))));
+        entries.fold(0, u64::wrapping_add)
     }
+}
+
+fn append(values: &mut Vec<u8>, value: &[u8]) -> usize {
+    let at = values.len();
+    values.extend_from_slice(value);
+    at
+}
+
+fn length(value: &[u8]) -> u32 {
+    u32::try_from(value.len()).expect("a command is smaller than 4 GiB")
 }
 
 impl StateMachine for Store {
     fn apply(&mut self, batch: &[Applied<'_>], out: &mut Outputs) -> Result<(), StateMachineError> {
-        const REPLY_ABSENT: Bytes = Bytes::from_static(&[ABSENT]);
-        const REPLY_PRESENT: Bytes = Bytes::from_static(&[PRESENT]);
         for applied in batch {
-            // A command that is no put was decided all the same: it changes nothing and says so.
-            let reply = match applied.payload.split_first_chunk::<4>() {
-                Some((key, value)) => match self.map.get_mut(key) {
-                    Some(slot) => {
-                        slot.clear();
-                        slot.extend_from_slice(value);
-                        REPLY_PRESENT
-                    }
-                    None => {
-                        self.map.insert(*key, value.to_vec());
-                        REPLY_ABSENT
-                    }
-                },
+            out.reply(match applied.payload.split_first_chunk::<4>() {
+                Some((key, value)) => self.put(*key, value),
+                // A command that is no put was decided all the same: it changes nothing and says so.
                 None => Bytes::new(),
-            };
-            out.reply(reply);
+            });
         }
         Ok(())
     }
@@ -103,11 +134,12 @@ impl StateMachine for Store {
         let Ok(key) = <[u8; 4]>::try_from(query) else {
             let mut answer = BytesMut::with_capacity(16);
             answer.put_u64_le(self.digest());
-            answer.put_u64_le(self.map.len() as u64);
+            answer.put_u64_le(self.slots.len() as u64);
             return Ok(answer.freeze());
         };
-        Ok(match self.map.get(&key) {
-            Some(value) => {
+        Ok(match self.slots.get(&key) {
+            Some(slot) => {
+                let value = self.value(*slot);
                 let mut answer = BytesMut::with_capacity(1 + value.len());
                 answer.put_u8(PRESENT);
                 answer.put_slice(value);
@@ -274,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_get_returns_what_the_last_put_wrote() {
-        let mut format = Format::new(8);
+        let format = Format::new(8);
         let mut store = Replicated::store();
         let query = format.get(5);
         assert_eq!(format.returned(&store.query(&query).unwrap()), Ok(None));
@@ -283,12 +315,19 @@ mod tests {
             assert_eq!(format.returned(&store.query(&query).unwrap()), Ok(Some(ValueId(value))));
         }
         assert!(apply(&mut store, &Bytes::from_static(b"abc")).is_empty());
+        let same_key = Format::new(8).get(5);
+        for value in [&b"longer than eight bytes"[..], b"", b"short", b"a little longer"] {
+            let mut put = same_key.to_vec();
+            put.extend_from_slice(value);
+            assert_eq!(apply(&mut store, &put.into())[..], [PRESENT]);
+            assert_eq!(store.query(&query).unwrap()[1..], *value);
+        }
     }
 
     #[test]
     fn the_state_query_tells_states_apart_and_not_the_ways_to_them() {
         let state = |puts: &[(u32, u64)]| {
-            let mut format = Format::new(8);
+            let format = Format::new(8);
             let mut store = Replicated::store();
             for &(key, value) in puts {
                 apply(&mut store, &format.put(key, ValueId(value)));

@@ -1,5 +1,7 @@
 //! What clients do: puts of unique values and gets, on uniformly chosen keys.
 
+use std::cell::RefCell;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -67,13 +69,10 @@ impl Workload {
 const VALUE_COUNT_BITS: u32 = 40;
 
 /// Encodes commands and queries of a run for the store, and reads its answers.
-///
-/// Encodes many into one allocation, as a client that cares would: a clone starts one of its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Format {
     /// A value but for its first eight bytes.
     filler: Bytes,
-    chunk: BytesMut,
 }
 
 impl Format {
@@ -81,32 +80,23 @@ impl Format {
     #[must_use]
     pub fn new(payload: usize) -> Format {
         assert!(payload >= 8, "a value starts with its number");
-        Format { filler: vec![FILLER; payload - 8].into(), chunk: BytesMut::new() }
+        Format { filler: vec![FILLER; payload - 8].into() }
     }
 
     /// The command that writes `value` to `key`.
     #[must_use]
-    pub fn put(&mut self, key: u32, value: ValueId) -> Bytes {
-        let len = 4 + 8 + self.filler.len();
-        self.make_room(len);
-        self.chunk.put_u32_le(key);
-        self.chunk.put_u64_le(value.0);
-        self.chunk.put_slice(&self.filler);
-        self.chunk.split_to(len).freeze()
+    pub fn put(&self, key: u32, value: ValueId) -> Bytes {
+        in_chunk(4 + 8 + self.filler.len(), |out| {
+            out.put_u32_le(key);
+            out.put_u64_le(value.0);
+            out.put_slice(&self.filler);
+        })
     }
 
     /// The query for the value of `key`.
     #[must_use]
-    pub fn get(&mut self, key: u32) -> Bytes {
-        self.make_room(4);
-        self.chunk.put_u32_le(key);
-        self.chunk.split_to(4).freeze()
-    }
-
-    fn make_room(&mut self, len: usize) {
-        if self.chunk.capacity() < len {
-            self.chunk = BytesMut::with_capacity(len.max(CHUNK));
-        }
+    pub fn get(&self, key: u32) -> Bytes {
+        in_chunk(4, |out| out.put_u32_le(key))
     }
 
     /// The value that a query returned; none if the key was absent.
@@ -126,14 +116,22 @@ impl Format {
     }
 }
 
-impl Clone for Format {
-    fn clone(&self) -> Format {
-        Format { filler: self.filler.clone(), chunk: BytesMut::new() }
+/// Encodes `len` bytes. What one thread encodes shares allocations, as a client that cares would have it:
+/// one for some hundred commands, and consecutive memory for consecutive commands.
+fn in_chunk(len: usize, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
+    thread_local! {
+        static CHUNK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
     }
+    CHUNK.with_borrow_mut(|chunk| {
+        if chunk.capacity() < len {
+            *chunk = BytesMut::with_capacity(len.max(CHUNK_LEN));
+        }
+        encode(chunk);
+        chunk.split_to(len).freeze()
+    })
 }
 
-/// Commands share allocations of this many bytes.
-const CHUNK: usize = 64 << 10;
+const CHUNK_LEN: usize = 64 << 10;
 
 /// A query returned what nobody wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,8 +184,8 @@ mod tests {
 
     #[test]
     fn commands_larger_than_an_allocation_and_those_that_share_one_are_whole() {
-        for payload in [8, 1_000, 2 * CHUNK] {
-            let mut format = Format::new(payload);
+        for payload in [8, 1_000, 2 * CHUNK_LEN] {
+            let format = Format::new(payload);
             let puts: Vec<Bytes> = (0..200).map(|key| format.put(key, ValueId(7))).collect();
             for (key, put) in puts.iter().enumerate() {
                 assert_eq!(put.len(), 4 + payload);
@@ -198,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_returned_value_is_told_from_what_nobody_wrote() {
-        let mut format = Format::new(20);
+        let format = Format::new(20);
         let put = format.put(3, ValueId(99));
         let mut answer = vec![PRESENT];
         answer.extend_from_slice(&put[put.len() - 20..]);

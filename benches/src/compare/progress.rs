@@ -84,7 +84,7 @@ impl Progress {
     #[must_use]
     pub fn start(name: &str, length: Duration, interrupt: &Interrupt) -> Progress {
         let bar = ProgressBar::with_draw_target(Some(millis(length)), ProgressDrawTarget::stderr_with_hz(10));
-        let style = ProgressStyle::with_template("{prefix:14} [{bar:40}] {percent:>3}%  {msg}");
+        let style = ProgressStyle::with_template("{prefix:14} [{bar:30}] {percent:>3}%  {msg}");
         bar.set_style(style.expect("a fixed template").progress_chars("=> "));
         bar.set_prefix(name.to_owned());
         Progress { bar, interrupt: interrupt.clone() }

@@ -223,7 +223,7 @@ async fn load_and_crash(
         progress.pass(Instant::now() + RESTART_AFTER.min(half / 2)).await?;
         cluster.restart(leader).await?;
         crash = Some(Window { from: crashed_at, to: clock.now() });
-        progress.say("crashed leader restarted");
+        progress.say("leader restarted");
     }
     progress.pass(begun + plan.options.measured()).await?;
     let window = Window { from: window_from, to: clock.now() };
@@ -339,6 +339,7 @@ fn row(plan: &Plan<'_>, measured: &Measured, judged: Judged) -> Row {
         write_p999_us: quantile(&speed.writes, 0.999),
         read_p50_us: quantile(&speed.reads, 0.50),
         read_p99_us: quantile(&speed.reads, 0.99),
+        read_p999_us: quantile(&speed.reads, 0.999),
         messages_per_write: per_write(measured.traffic.messages as f64),
         bytes_per_write: per_write(measured.traffic.bytes as f64),
         // A log in memory is never synced.
