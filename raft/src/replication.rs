@@ -562,7 +562,8 @@ fn check_entries(term: Term, prev: Position, entries: &Entries) -> Result<usize,
     let mut weight = 0;
     for entry in entries.iter() {
         let stamp = entry.stamp.high;
-        if stamp < known || !entry.kind.is_decidable() || entry.stamp.low != 0 || entry.reign.number != stamp {
+        if stamp < known || !entry.kind.is_decidable() || entry.stamp.low != 0 || entry.reign.number != stamp
+        {
             return Err(Rejection::Entries);
         }
         known = stamp;
