@@ -25,11 +25,13 @@ struct Picture {
     messages: Vec<Message>,
     /// At, step, node, kind, what.
     marks: Vec<(u64, u64, usize, &'static str, String)>,
-    /// From, until, kind, links.
-    cuts: Vec<(u64, u64, &'static str, Vec<(usize, usize)>)>,
+    cuts: Vec<Cut>,
     /// At, what.
     notes: Vec<(u64, String)>,
 }
+
+/// From, until, kind, links.
+type Cut = (u64, u64, &'static str, Vec<(usize, usize)>);
 
 #[derive(Debug, Serialize)]
 struct Message {

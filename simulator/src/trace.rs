@@ -130,7 +130,6 @@ impl Trace {
     }
 
     /// The trace as lines.
-    #[must_use]
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.items.iter().map(|item| {
             let time = format!("{:>12.6} {:>7}", item.at as f64 / 1e9, item.step);

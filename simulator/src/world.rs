@@ -7,7 +7,7 @@ use crate::clock::{Clock, MICROSECOND, MILLISECOND, NEVER, SECOND, Time};
 use crate::disk::Disk;
 use crate::fault::{Fault, FaultCounts};
 use crate::hash::mix;
-use crate::nemesis::Nemesis;
+use crate::nemesis;
 use crate::network::{CutId, Fate, Network, Weather};
 use crate::observer::{Checked, Violation, violation};
 use crate::options::Options;
@@ -28,7 +28,6 @@ pub struct World<S: Subject> {
     pub(crate) at: Time,
     pub(crate) counts: FaultCounts,
     rare: RareCounts,
-    nemesis: Nemesis,
     agenda: Agenda,
     output: Output<S::Message>,
     views: Vec<NodeView>,
@@ -134,7 +133,6 @@ impl<S: Subject> World<S> {
             .collect();
         World {
             network: Network::new(replicas, options.weather),
-            nemesis: Nemesis::default(),
             subject,
             nodes,
             rng,
@@ -741,9 +739,7 @@ impl<S: Subject> World<S> {
         if !matches!(self.phase, Phase::Faults) {
             return Ok(());
         }
-        let mut nemesis = std::mem::take(&mut self.nemesis);
-        let done = nemesis.strike(self);
-        self.nemesis = nemesis;
+        let done = nemesis::strike(self);
         let at = self.at + self.rng.exponential(self.options.fault_interval) + MICROSECOND;
         self.queue.push(at, Event::Nemesis);
         done
@@ -753,9 +749,7 @@ impl<S: Subject> World<S> {
         if !matches!(self.phase, Phase::Faults) {
             return Ok(());
         }
-        let mut nemesis = std::mem::take(&mut self.nemesis);
-        let done = nemesis.harass(self);
-        self.nemesis = nemesis;
+        let done = nemesis::harass(self);
         let at = self.at + self.rng.exponential(self.options.adversary_interval) + MICROSECOND;
         self.queue.push(at, Event::Adversary);
         done

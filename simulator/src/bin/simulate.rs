@@ -46,7 +46,7 @@ struct Arguments {
     #[arg(long, value_name = "INVARIANTS", num_args = 0..=1, default_missing_value = "", value_delimiter = ',')]
     first: Option<Vec<String>>,
     /// Run this seed alone and print what happened
-    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time", "cpu", "from", "json"])]
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "time", "cpu", "json"])]
     replay: Option<u64>,
     /// With --replay: draw it instead, as a self-contained page
     #[arg(long, value_name = "FILE", requires = "replay")]

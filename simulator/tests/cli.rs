@@ -1,0 +1,90 @@
+//! The binary `simulate`: what it prints and how it ends.
+
+use std::process::{Command, Output};
+
+fn simulate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_simulate")).args(arguments).output().expect("simulate runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("it prints text")
+}
+
+#[test]
+fn a_bad_option_is_one_clear_line_and_exit_code_2() {
+    for bad in [
+        &["--protocol", "chain"][..],
+        &["--level", "disk"],
+        &["--replicas", "0"],
+        &["--replicas", "many"],
+        &["--seeds", "3", "--for", "2s"],
+        &["--for", "2 fortnights"],
+        &["--html", "file"],
+        &["--nonsense"],
+    ] {
+        let output = simulate(bad);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{bad:?}");
+        assert!(output.stdout.is_empty() && stderr.lines().count() == 1, "{bad:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_report_is_one_json_object_with_its_fields_in_order_and_every_fault() {
+    let output = simulate(&["--protocol", "raft", "--level", "protocol", "--seeds", "3", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert_eq!(text.lines().count(), 1);
+    let fields = [
+        "protocol",
+        "level",
+        "replicas",
+        "seeds",
+        "events",
+        "events_per_s",
+        "simulated_hours",
+        "faults",
+        "decided",
+        "client_ops",
+        "violations",
+        "trace_hash",
+    ];
+    let places: Vec<usize> =
+        fields.iter().map(|field| text.find(&format!("\"{field}\":")).unwrap()).collect();
+    assert!(places.is_sorted());
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let faults: Vec<&str> = report["faults"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut words = [
+        "loss",
+        "duplicate",
+        "reorder",
+        "partition",
+        "one_way",
+        "partial_partition",
+        "clog",
+        "unsynced_loss",
+        "crash",
+        "crash_restart",
+        "outage",
+        "pause",
+        "drift",
+        "clock_jump",
+    ];
+    words.sort_unstable();
+    let mut found = faults.clone();
+    found.sort_unstable();
+    assert_eq!(found, words);
+    assert_eq!((&report["seeds"], &report["violations"]), (&3.into(), &0.into()));
+}
+
+#[test]
+fn the_trace_hash_is_the_last_word_and_the_same_every_time() {
+    let last = |arguments: &[&str]| stdout(&simulate(arguments)).split_whitespace().last().map(str::to_owned);
+    let hash = last(&["--replay", "5", "--trace-hash"]).unwrap();
+    assert!(hash.len() == 16 && hash.chars().all(|c| c.is_ascii_hexdigit()));
+    assert_eq!(last(&["--replay", "5", "--trace-hash"]), Some(hash.clone()));
+    assert_eq!(last(&["--replay", "5"]), Some(hash));
+    assert_ne!(last(&["--replay", "6", "--trace-hash"]), last(&["--replay", "5", "--trace-hash"]));
+    let sweep = ["--seeds", "4", "--trace-hash", "--json"];
+    assert_eq!(last(&sweep), last(&sweep));
+}
