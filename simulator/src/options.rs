@@ -110,6 +110,8 @@ pub struct ClientOptions {
     pub timeout_min: Time,
     /// The longest deadline.
     pub timeout_max: Time,
+    /// How often a client turns to another node although its own is there.
+    pub roam: Chance,
     /// How often a client has a session of its own.
     pub own_sessions: Chance,
     /// How often a client ends its session and opens another.
@@ -246,6 +248,7 @@ fn draw_clients(patience: Time, adversary: bool, rng: &mut Rng) -> ClientOptions
         open_max: rng.pick(&[1, 1, 2, 4, 16]),
         timeout_min: patience * rng.pick(&[1, 4, 20]),
         timeout_max: patience * 40 + SECOND,
+        roam: rng.pick(&[Chance::NEVER, Chance(5_000), Chance::percent(5), Chance::percent(30)]),
         own_sessions: rng.pick(&[Chance::NEVER, Chance::percent(50), Chance::percent(100)]),
         renew: rng.pick(&[Chance::NEVER, Chance(5_000), Chance(30_000)]),
         odd_size: rng.pick(&[Chance::NEVER, Chance(5_000), Chance(50_000)]),

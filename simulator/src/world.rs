@@ -684,25 +684,34 @@ impl<S: Subject> World<S> {
         slot.paused = false;
         let mut backlog = std::mem::take(&mut slot.backlog);
         self.note(node, Kind::Resume, || format!("{} inputs wait", backlog.len()));
-        // A timer may be the first thing it sees, or the last, or come in its turn.
-        let timer = backlog.iter().position(|event| matches!(event, Event::Timer { .. }));
-        match (self.rng.below(3), timer) {
-            (0, Some(timer)) => backlog[..=timer].rotate_right(1),
-            (1, Some(timer)) => backlog[timer..].rotate_left(1),
-            _ => {}
+        // As a driver does, it often drains one source after the other, in any order.
+        if self.rng.coin() {
+            let mut ranks = [0, 1, 2, 3];
+            self.rng.shuffle(&mut ranks);
+            backlog.sort_by_key(|event| ranks[source(event)]);
         }
-        // Often it takes everything that waits before it flushes.
+        // And often it takes a whole source, or everything, before it flushes.
         let life = self.nodes[node].life;
-        let at_once = self.rng.coin() && !backlog.is_empty();
-        if at_once && !self.nodes[node].gathering {
-            self.nodes[node].gathering = true;
-            self.queue.push(self.at, Event::Flush { node: node as u8, life });
-        }
+        let gathers = self.rng.coin();
+        let mut last = None;
         for event in backlog.drain(..) {
             if self.nodes[node].life != life {
-                break;
+                return Ok(());
             }
+            let now = source(&event);
+            if gathers && last.is_some_and(|last| last != now) && self.rng.coin() {
+                self.flush(node)?;
+                if self.nodes[node].life != life {
+                    return Ok(());
+                }
+            }
+            last = Some(now);
+            self.nodes[node].gathering |= gathers;
             self.take(node, event)?;
+        }
+        if gathers && self.nodes[node].life == life {
+            self.nodes[node].gathering = false;
+            return self.flush(node);
         }
         Ok(())
     }
@@ -864,6 +873,16 @@ impl<S: Subject> World<S> {
                 format!("through {}, applied {}", state.decided, state.applied)
             });
         }
+    }
+}
+
+/// Where an input comes from: clients, peers, the disk, the clock.
+fn source<S: Subject>(event: &Event<S>) -> usize {
+    match event {
+        Event::Call { .. } => 0,
+        Event::Deliver { .. } => 1,
+        Event::Timer { .. } => 3,
+        _ => 2,
     }
 }
 

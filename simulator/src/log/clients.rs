@@ -205,7 +205,7 @@ impl Clients {
     fn find_node(&mut self, client: u32, nodes: &[NodeView], rng: &mut Rng) -> bool {
         let me = &mut self.clients[client as usize];
         let usable = |node: usize| nodes[node].up && nodes[node].open;
-        if usable(me.node) && (me.open > 0 || rng.below(200) > 0) {
+        if usable(me.node) && (me.open > 0 || !rng.chance(self.options.roam)) {
             return true;
         }
         let first = rng.index(nodes.len());
