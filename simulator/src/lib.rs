@@ -34,6 +34,7 @@
 //! | [`subject`] | what the world must know of what it runs |
 //! | [`log`] | clusters that order one log: bare, or under the full replica with clients |
 //! | [`raft`] | the adapter of one protocol |
+//! | [`scribe`] | a machine that orders nothing and tests what a host owes any machine |
 //! | [`observer`] | the ghost that sees every step, and the invariants |
 //! | [`rare`] | paths that a sweep must have taken |
 //! | [`run`], [`sweep`] | one seed; many, on all cores |
@@ -68,6 +69,7 @@ pub mod rng;
 
 pub mod log;
 pub mod raft;
+pub mod scribe;
 pub mod subject;
 
 pub mod hash;

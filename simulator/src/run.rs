@@ -12,6 +12,7 @@ use crate::options::Options;
 use crate::raft::RaftAdapter;
 use crate::rare::Rare;
 use crate::rng::Rng;
+use crate::scribe::{self, Scribes};
 use crate::subject::Subject;
 use crate::trace::Trace;
 use crate::world::{Outcome, World};
@@ -49,7 +50,15 @@ pub struct Simulated {
 }
 
 /// Every protocol there is an adapter for. A new one is one line here.
-pub const SIMULATED: &[Simulated] = &[simulated::<RaftAdapter>()];
+pub const SIMULATED: &[Simulated] = &[
+    simulated::<RaftAdapter>(),
+    Simulated {
+        name: "scribe",
+        levels: &[Level::Protocol],
+        run: run_scribe,
+        expected: |_| scribe::EXPECTED.to_vec(),
+    },
+];
 
 /// One run.
 #[derive(Debug)]
@@ -109,6 +118,13 @@ fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool)
             run(A::Config::NAME, level, World::new(options, subject, rng, trace))
         }
     }
+}
+
+fn run_scribe(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
+    let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 7);
+    let options = Options::draw(seed, replicas, &mut rng);
+    let subject = Scribes::new(&options, &mut rng);
+    run("scribe", level, World::new(options, subject, rng, trace))
 }
 
 fn expected_log<A: LogAdapter>(level: Level) -> Vec<Rare> {

@@ -177,6 +177,11 @@ pub trait Subject: Sized {
     /// Who leads, if anybody does: what faults are aimed at.
     fn leader(&self) -> Option<usize>;
 
+    /// True once there is something to disturb: seeds are counted from here.
+    fn has_begun(&self) -> bool {
+        self.leader().is_some()
+    }
+
     /// Faults are over; only the nodes of `core` take part from now on. Clients turn to them, and to more
     /// than they did before.
     fn heal(&mut self, at: Time, core: &[usize], rng: &mut Rng, agenda: &mut Agenda);

@@ -360,7 +360,7 @@ impl<S: Subject> World<S> {
             let flushed = self.subject.flush(moment, &mut node, &mut output, &mut self.agenda);
             let more = self.subject.has_work(&node);
             let checked = flushed.and_then(|()| self.subject.check(moment, &node));
-            if self.first_leader.is_none() && self.subject.leader().is_some() {
+            if self.first_leader.is_none() && self.subject.has_begun() {
                 self.first_leader = Some(self.events);
             }
             if self.trace.is_some() {

@@ -344,7 +344,7 @@ pub(super) fn describe(status: &synod_core::Status, applied: u64) -> NodeState {
     NodeState { role, reign: status.reign.number, decided: status.decided.0, applied }
 }
 
-pub(super) fn count_host(rare: &mut RareCounts, counters: synod_replica::HostCounters) {
+pub(crate) fn count_host(rare: &mut RareCounts, counters: synod_replica::HostCounters) {
     rare[Rare::StaleSender] += counters.stale_sender;
     rare[Rare::StaleReceiver] += counters.stale_receiver;
     rare[Rare::Held] += counters.held;

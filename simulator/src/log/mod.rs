@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::rare::Rare;
 use crate::rng::Rng;
 
+pub(crate) use bare::count_host;
 pub use bare::{Bare, BareCall};
 pub use full::Full;
 pub use registers::Registers;
