@@ -1,5 +1,5 @@
 //! How long a commit takes, and how many there are in a second: three replicas in one process, logs in
-//! memory, everything on one thread. Ids are `protocol/question/clients`.
+//! memory, 10,000 keys with 128-byte values, everything on one thread. Ids are `protocol/question/clients`.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use synod_runtime::{Consistency, Node};
 use tokio::runtime::{Builder, Runtime};
 
 const PAYLOAD: usize = 128;
+const KEYS: u32 = 10_000;
 
 fn commit_latency(criterion: &mut Criterion) {
     for contender in contenders::all() {
@@ -62,7 +63,7 @@ impl Subject {
         Subject { runtime, cluster, clients, written: 0 }
     }
 
-    /// Writes values, each client to a key of its own, and reads the last one of each back.
+    /// Writes values, each client to keys of its own, and reads the last one of each client back.
     fn commit(&mut self, commands: u64) -> Duration {
         let leader = self.leader();
         let each = commands.div_ceil(u64::from(self.clients));
@@ -72,7 +73,7 @@ impl Subject {
             let begun = Instant::now();
             let tasks = (0..self.clients).map(|client| {
                 let values = first + each * u64::from(client)..first + each * u64::from(client + 1);
-                tokio::spawn(write(leader.clone(), client, values))
+                tokio::spawn(write(leader.clone(), client, self.clients, values))
             });
             for task in tasks.collect::<Vec<_>>() {
                 task.await.expect("a client does not panic");
@@ -98,16 +99,20 @@ impl Subject {
     }
 }
 
-async fn write(node: Node, key: u32, values: std::ops::Range<u64>) {
+/// Client `client` of `clients` has every `clients`th key, and takes them in turn.
+async fn write(node: Node, client: u32, clients: u32, values: std::ops::Range<u64>) {
     let format = Format::new(PAYLOAD);
-    let last = ValueId(values.end - 1);
+    let own = u64::from(KEYS / clients);
+    let key = |value: u64| client + clients * u32::try_from(value % own).expect("fewer than all keys");
+    let last = values.end - 1;
     for value in values {
-        let reply = node.propose(format.put(key, ValueId(value))).await.expect("a healthy cluster commits");
+        let reply =
+            node.propose(format.put(key(value), ValueId(value))).await.expect("a healthy cluster commits");
         assert!(matches!(reply[..], [0 | 1]), "the store answers whether the key had a value");
     }
-    let answer =
-        node.read(format.get(key), Consistency::Linearizable).await.expect("a healthy cluster answers");
-    assert_eq!(format.returned(&answer), Ok(Some(last)), "the last value written is read");
+    let answer = node.read(format.get(key(last)), Consistency::Linearizable).await;
+    let value = format.returned(&answer.expect("a healthy cluster answers"));
+    assert_eq!(value, Ok(Some(ValueId(last))), "the last value written is read");
 }
 
 criterion_group!(benches, commit_latency, throughput);
