@@ -147,11 +147,8 @@ fn simulate(arguments: &Arguments) -> Result<ExitCode, String> {
 
 fn report(arguments: &Arguments, sweep: &Sweep, summary: &Summary) -> ExitCode {
     let Sweep { simulated, level, replicas, .. } = *sweep;
-    let never = if summary.seeds >= SEEDS_FOR_RARE_PATHS {
-        summary.never(&simulated.expected(level))
-    } else {
-        Vec::new()
-    };
+    let long = summary.seeds >= SEEDS_FOR_RARE_PATHS && replicas >= REPLICAS_FOR_RARE_PATHS;
+    let never = if long { summary.never(&simulated.expected(level)) } else { Vec::new() };
     for outcome in &summary.violations {
         let Some(violation) = &outcome.violation else { continue };
         eprintln!("seed {} step {}: {violation}", outcome.seed, outcome.events);
@@ -257,8 +254,9 @@ fn print_trace(run: &Run, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Sweeps of at least so many seeds must have taken every rare path.
+/// Sweeps of at least so many seeds, of clusters of at least so many nodes, must have taken every rare path.
 const SEEDS_FOR_RARE_PATHS: u64 = 2_000;
+const REPLICAS_FOR_RARE_PATHS: usize = 3;
 
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
