@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::wire::{COMMAND_LEN_MIN, put_bytes, put_count};
-use crate::{ClientId, Command, DecodeError, GroupId, Incarnation, NodeId, Sequence, Wire, WireReader};
+use crate::{
+    ClientId, Command, DecodeError, GroupId, Identity, Incarnation, NodeId, Sequence, Wire, WireReader,
+};
 
 /// Carries envelopes between nodes. It may lose, repeat and reorder them; it never changes one.
 #[async_trait]
@@ -27,6 +29,10 @@ pub trait Transport<M: Send + 'static>: Send + Sync {
     /// # Errors
     /// [`Closed`] as for [`Transport::receive`].
     fn try_receive(&self, into: &mut Vec<Inbound<M>>) -> Result<(), Closed>;
+
+    /// Tells the transport whose it is, so that it can say so to peers. Called once, before
+    /// [`Transport::set_peers`]; nothing is sent or received before.
+    fn open(&self, identity: &Identity, incarnation: Incarnation);
 
     /// Sets who the peers are and where they are found; addresses follow the membership.
     fn set_peers(&self, peers: &[Peer]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use synod_core::{
-    Closed, ClusterId, ConfigError, Envelope, GroupId, Identity, Inbound, Machine, Membership,
+    Closed, ClusterId, ConfigError, Envelope, GroupId, Identity, Inbound, Incarnation, Machine, Membership,
     MembershipError, NodeId, Peer, ProtocolConfig, Recovered, Start, StateMachine, Storage, Transport,
 };
 use synod_replica::{Replica, ReplicaConfig, ReplicaStatus};
@@ -195,6 +195,7 @@ where
         let peers = membership.members().iter().filter(|member| member.id != node);
         let peers: Vec<Peer> =
             peers.map(|member| Peer { id: member.id, address: member.address.clone() }).collect();
+        transport.open(&identity, recovered.incarnation);
         transport.set_peers(&peers);
 
         let counters = Arc::new(Counters::default());
@@ -315,6 +316,8 @@ impl<M: Send + 'static> Transport<M> for NoPeers {
     fn try_receive(&self, _into: &mut Vec<Inbound<M>>) -> Result<(), Closed> {
         Ok(())
     }
+
+    fn open(&self, _identity: &Identity, _incarnation: Incarnation) {}
 
     fn set_peers(&self, _peers: &[Peer]) {}
 }

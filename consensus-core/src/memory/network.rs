@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use async_trait::async_trait;
 use futures::future::poll_fn;
 
-use crate::{Closed, Envelope, Inbound, NodeId, Peer, Transport};
+use crate::{Closed, Envelope, Identity, Inbound, Incarnation, NodeId, Peer, Transport};
 
 /// Envelopes that one inbox holds before it drops more.
 const INBOX_MAX: usize = 4096;
@@ -181,6 +181,8 @@ impl<M: Send + 'static> Transport<M> for MemoryTransport<M> {
     fn try_receive(&self, into: &mut Vec<Inbound<M>>) -> Result<(), Closed> {
         self.inbox.take(into).map(|_| ())
     }
+
+    fn open(&self, _identity: &Identity, _incarnation: Incarnation) {}
 
     fn set_peers(&self, _peers: &[Peer]) {}
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::poll_fn;
 use synod_core::conformance::transport::{Letter, LetterTransport, TransportHarness, run_all};
-use synod_core::{Closed, Envelope, Inbound, NodeId, Packet, Peer, Transport};
+use synod_core::{Closed, Envelope, Identity, Inbound, Incarnation, NodeId, Packet, Peer, Transport};
 
 use super::assert_rejected_by;
 
@@ -146,6 +146,8 @@ impl Transport<Letter> for End {
     fn try_receive(&self, into: &mut Vec<Inbound<Letter>>) -> Result<(), Closed> {
         self.take(into).map(|_| ())
     }
+
+    fn open(&self, _: &Identity, _: Incarnation) {}
 
     fn set_peers(&self, _: &[Peer]) {}
 }

@@ -25,11 +25,12 @@ pub type LetterTransport = Arc<dyn Transport<Letter>>;
 
 /// Connects and restarts the nodes under test, and lets time pass.
 pub trait TransportHarness {
-    /// A new network of these nodes, every one knowing every other as a peer, in their order. The network
-    /// made before is not used any more.
+    /// A new network of these nodes, opened, every one knowing every other as a peer, in their order. The
+    /// network made before is not used any more.
     fn connect(&mut self, nodes: &[NodeId]) -> Vec<LetterTransport>;
 
-    /// The node's endpoint was dropped, as in a crash: a new one in its place, known to its peers.
+    /// The node's endpoint was dropped, as in a crash: a new one in its place, opened for the node's next
+    /// life and known to its peers.
     fn restart(&mut self, node: NodeId) -> LetterTransport;
 
     /// Shuts the node's endpoint down while the suite still holds it.
