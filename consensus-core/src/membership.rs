@@ -100,8 +100,18 @@ impl Membership {
     /// # Errors
     /// [`MembershipError`] if there is none, one is listed twice, or one is 0.
     pub fn of_ids(ids: impl IntoIterator<Item = u64>) -> Result<Membership, MembershipError> {
-        let members: Vec<Member> =
-            ids.into_iter().map(|id| Member { id: NodeId(id), address: String::new() }).collect();
+        Membership::of_addresses(ids.into_iter().map(|id| (id, "")))
+    }
+
+    /// Members with the addresses under which a transport finds them, deciding by majority.
+    ///
+    /// # Errors
+    /// As [`Membership::of_ids`].
+    pub fn of_addresses(
+        members: impl IntoIterator<Item = (u64, impl Into<String>)>,
+    ) -> Result<Membership, MembershipError> {
+        let member = |(id, address): (u64, _)| Member { id: NodeId(id), address: Into::into(address) };
+        let members: Vec<Member> = members.into_iter().map(member).collect();
         let quorums = QuorumSystem::majority(members.iter().map(|member| member.id));
         Membership::new(members, quorums, SessionLimits::default())
     }

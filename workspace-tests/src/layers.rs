@@ -104,7 +104,7 @@ const LAYERS: &[Layer] = &[
     layer("lease", &["consensus-core"], &[], true),
     layer("atomic-commit", &["consensus-core", "multipaxos"], &[], true),
     layer("wal", &["consensus-core"], &[], false),
-    layer("transport", &["consensus-core"], &[], false),
+    layer("transport", &["consensus-core"], &["raft", "runtime"], false),
     layer("replica", &["consensus-core"], &[], true),
     layer("runtime", &["consensus-core", "replica"], &["raft", "multipaxos", "zab", "checker"], false),
     layer("eventual", &["consensus-core", "clocks"], &[], false),

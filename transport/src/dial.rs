@@ -1,0 +1,273 @@
+//! The connection to one peer: made, looked after, made again.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_core::Incarnation;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use crate::frame::HEARTBEAT;
+use crate::greet::{GreetError, read_greeting};
+use crate::handshake::{Greeting, Hello, Refusal};
+use crate::metrics::Loss;
+use crate::outbox::Progress;
+use crate::peer::Peer;
+use crate::tcp::Own;
+
+/// Keeps a connection to a peer for as long as the transport is open.
+pub(crate) struct Dialer {
+    pub(crate) own: Arc<Own>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) address: String,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("cannot connect")]
+    Connect(#[source] io::Error),
+    #[error("no connection in time")]
+    Late,
+    #[error("no welcome")]
+    Greet(#[source] GreetError),
+    #[error("refused by the peer: {0}")]
+    RefusedThere(Refusal),
+    #[error("refused by the peer for a reason of a later version")]
+    RefusedUnknown,
+    #[error("the peer that answers is refused: {0}")]
+    RefusedHere(Refusal),
+}
+
+impl Dialer {
+    pub(crate) async fn run(self) {
+        let options = &self.own.options;
+        let mut backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        // One line for an outage, not one for each attempt.
+        let mut told = false;
+        loop {
+            self.peer.outbox.dialing();
+            match self.dial().await {
+                Ok((stream, life)) => {
+                    self.own.counters.dialed.add(1);
+                    tracing::info!(node = %self.own.node(), peer = %self.peer.id, address = self.address, "connected");
+                    told = false;
+                    let since = Instant::now();
+                    let stream = Arc::new(stream);
+                    self.peer.outbox.up(Arc::clone(&stream));
+                    let loss = self.attend(&stream, life).await;
+                    self.peer.outbox.down();
+                    self.own.counters.lost(loss);
+                    tracing::warn!(node = %self.own.node(), peer = %self.peer.id, why = %loss, "connection lost");
+                    if since.elapsed() >= options.backoff_max {
+                        backoff.reset();
+                    }
+                }
+                Err(error) => {
+                    self.peer.outbox.down();
+                    self.count(&error);
+                    let why = Chain(&error);
+                    if told {
+                        tracing::debug!(node = %self.own.node(), peer = %self.peer.id, %why, "still not connected");
+                    } else {
+                        tracing::warn!(
+                            node = %self.own.node(), peer = %self.peer.id, address = self.address, %why, "not connected"
+                        );
+                        told = true;
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(backoff.next()) => {}
+                () = self.peer.called() => {}
+            }
+        }
+    }
+
+    fn count(&self, error: &DialError) {
+        let counters = &self.own.counters;
+        match error {
+            DialError::RefusedThere(reason) => counters.refused_by_peer(*reason),
+            DialError::RefusedHere(reason) | DialError::Greet(GreetError::Refused(reason)) => {
+                counters.refused(*reason);
+            }
+            _ => counters.dials_failed.add(1),
+        }
+    }
+
+    /// Connects and shakes hands.
+    async fn dial(&self) -> Result<(TcpStream, Incarnation), DialError> {
+        let patience = self.own.options.handshake_timeout;
+        let connected = timeout(patience, TcpStream::connect(self.address.as_str())).await;
+        let mut stream = connected.map_err(|_| DialError::Late)?.map_err(DialError::Connect)?;
+        stream.set_nodelay(true).map_err(DialError::Connect)?;
+        let life = timeout(patience, self.greet(&mut stream)).await.map_err(|_| DialError::Late)??;
+        Ok((stream, life))
+    }
+
+    async fn greet(&self, stream: &mut TcpStream) -> Result<Incarnation, DialError> {
+        let mine = self.own.hello(self.peer.id);
+        let hello = Greeting::Hello(mine).to_bytes();
+        stream.write_all(&hello).await.map_err(DialError::Connect)?;
+        match read_greeting(stream).await.map_err(DialError::Greet)? {
+            Greeting::Welcome(theirs) => {
+                self.judge(&mine, &theirs).map_err(DialError::RefusedHere)?;
+                Ok(theirs.incarnation)
+            }
+            Greeting::Refused(Some(reason)) => Err(DialError::RefusedThere(reason)),
+            Greeting::Refused(None) => Err(DialError::RefusedUnknown),
+            Greeting::Hello(_) => Err(DialError::RefusedHere(Refusal::Malformed)),
+        }
+    }
+
+    fn judge(&self, mine: &Hello, theirs: &Hello) -> Result<(), Refusal> {
+        mine.judge(theirs)?;
+        if theirs.identity.node != self.peer.id {
+            return Err(Refusal::Stranger);
+        }
+        if theirs.frame_bytes_max < mine.frame_bytes_max {
+            return Err(Refusal::FrameLimit);
+        }
+        self.peer.heard_of(theirs.incarnation)
+    }
+
+    /// Writes what sends leave behind and watches for signs of life, until the connection is lost.
+    async fn attend(&self, stream: &TcpStream, life: Incarnation) -> Loss {
+        let options = &self.own.options;
+        let outbox = &self.peer.outbox;
+        let mut heartbeats = interval(options.heartbeat);
+        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut answers = Answers::default();
+        let mut waiting = outbox.progress() != Progress::Idle;
+        let mut heard = Instant::now();
+        let mut progressed = (heard, Progress::Idle);
+        loop {
+            tokio::select! {
+                () = outbox.left() => waiting = true,
+                ready = stream.writable(), if waiting => match ready.map(|()| outbox.flush()) {
+                    Ok(Progress::Idle) => waiting = false,
+                    Ok(Progress::Waiting(_)) => {}
+                    Ok(Progress::Down) | Err(_) => return Loss::Broken,
+                },
+                ready = stream.readable() => match ready.and_then(|()| answers.read(stream)) {
+                    Ok(Ok(true)) => heard = Instant::now(),
+                    Ok(Ok(false)) => {}
+                    Ok(Err(loss)) => return loss,
+                    Err(_) => return Loss::Broken,
+                },
+                () = self.peer.called() => {
+                    if self.peer.life() > life {
+                        return Loss::Replaced;
+                    }
+                }
+                now = heartbeats.tick() => {
+                    if now.saturating_duration_since(heard) > options.silence_max {
+                        return Loss::Silent;
+                    }
+                    let progress = outbox.progress();
+                    if progress == Progress::Down {
+                        return Loss::Broken;
+                    }
+                    if progress != progressed.1 || progress == Progress::Idle {
+                        progressed = (now, progress);
+                    } else if now.saturating_duration_since(progressed.0) > options.silence_max {
+                        return Loss::Stalled;
+                    }
+                    outbox.heartbeat();
+                }
+            }
+        }
+    }
+}
+
+/// Reads the answers to heartbeats: nothing else comes this way.
+#[derive(Default)]
+struct Answers {
+    /// Bytes of an answer that were read already.
+    part: usize,
+}
+
+impl Answers {
+    /// True if an answer came.
+    fn read(&mut self, stream: &TcpStream) -> io::Result<Result<bool, Loss>> {
+        let mut bytes = [0; 16 * HEARTBEAT.len()];
+        let len = match stream.try_read(&mut bytes) {
+            Ok(0) => return Ok(Err(Loss::Closed)),
+            Ok(len) => len,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(Ok(false));
+            }
+            Err(error) => return Err(error),
+        };
+        for byte in &bytes[..len] {
+            if *byte != HEARTBEAT[self.part] {
+                return Ok(Err(Loss::Corrupt));
+            }
+            self.part = (self.part + 1) % HEARTBEAT.len();
+        }
+        Ok(Ok(true))
+    }
+}
+
+/// How long to wait before the next attempt.
+struct Backoff {
+    min: Duration,
+    max: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    fn new(min: Duration, max: Duration) -> Backoff {
+        Backoff { min, max, next: min }
+    }
+
+    fn reset(&mut self) {
+        self.next = self.min;
+    }
+
+    /// Half of the wait is random, so that peers do not call all at once.
+    fn next(&mut self) -> Duration {
+        use std::hash::{BuildHasher, RandomState};
+        let whole = self.next;
+        self.next = (whole * 2).min(self.max);
+        // The standard library seeds its hashers from the operating system.
+        let random = RandomState::new().hash_one(()) >> 32;
+        whole / 2 + (whole / 2).mul_f64(random as f64 / f64::from(u32::MAX))
+    }
+}
+
+/// An error with its sources, in a line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_begin_anew() {
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(35));
+        for whole in [10, 20, 35, 35] {
+            let wait = backoff.next();
+            assert!(
+                wait >= Duration::from_millis(whole) / 2 && wait <= Duration::from_millis(whole),
+                "{wait:?}"
+            );
+        }
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(10));
+    }
+}
