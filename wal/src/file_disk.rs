@@ -13,6 +13,7 @@ pub struct FileDisk {
     folder: PathBuf,
     /// The folder itself, kept open: it is what `sync_dir` syncs.
     handle: File,
+    read_only: bool,
 }
 
 impl FileDisk {
@@ -26,7 +27,19 @@ impl FileDisk {
         if !handle.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(FileDisk { folder, handle })
+        Ok(FileDisk { folder, handle, read_only: false })
+    }
+
+    /// As [`FileDisk::open`], but nothing can be changed: files are opened for reading only.
+    ///
+    /// # Errors
+    /// As [`FileDisk::open`].
+    pub fn open_read_only(folder: impl Into<PathBuf>) -> io::Result<FileDisk> {
+        Ok(FileDisk { read_only: true, ..FileDisk::open(folder)? })
+    }
+
+    fn changes(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
     /// Where it is.
@@ -51,18 +64,21 @@ impl Disk for FileDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
+        self.changes()?;
         OpenOptions::new().read(true).write(true).create_new(true).open(self.folder.join(name))
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.folder.join(name))
+        OpenOptions::new().read(true).write(!self.read_only).open(self.folder.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.changes()?;
         fs::rename(self.folder.join(from), self.folder.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.changes()?;
         fs::remove_file(self.folder.join(name))
     }
 
@@ -118,6 +134,20 @@ mod tests {
         assert_eq!(DiskFile::len(&file).unwrap(), 5);
         disk.remove("b").unwrap();
         assert_eq!(disk.list().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_changes_through_a_disk_for_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), b"log").unwrap();
+        let disk = FileDisk::open_read_only(folder.path()).unwrap();
+        let file = disk.open("a").unwrap();
+        assert!(DiskFile::write_at(&file, 0, b"x").is_err());
+        let refused = [disk.create("b").map(|_| ()), disk.rename("a", "b"), disk.remove("a")];
+        for outcome in refused {
+            assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
+        assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"log");
     }
 
     #[test]
