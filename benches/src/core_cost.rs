@@ -326,8 +326,7 @@ where
             }
         }
         if let Some(unit) = unit {
-            write(&mut self.storage, std::slice::from_ref(&unit));
-            self.persisted = Some(unit.id);
+            self.persisted = write(&mut self.storage, std::slice::from_ref(&unit));
         }
         out.extend(self.held.drain(..).map(|send| (send.to, (self.node, send.message))));
         let mut loads = Vec::new();
@@ -419,12 +418,15 @@ where
         if self.replica.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.replica.tick(now);
         }
-        self.replica.flush(now, &mut self.actions, &mut self.events);
-        if let Some(last) = self.actions.writes.last() {
-            self.persisted = Some(last.id);
-            write(&mut self.storage, &self.actions.writes);
+        // As the runtime drives a storage that need not wait.
+        self.replica.settle(now, &mut self.actions);
+        if let Some(durable) = write(&mut self.storage, &self.actions.writes) {
             self.actions.writes.clear();
+            self.replica.persisted(now, durable);
         }
+        self.replica.finish(now, &mut self.actions, &mut self.events);
+        self.persisted = write(&mut self.storage, &self.actions.writes);
+        self.actions.writes.clear();
         let from = self.node;
         out.extend(self.actions.envelopes.drain(..).map(|(to, envelope)| (to, Inbound { from, envelope })));
         let mut loaded = false;
@@ -457,9 +459,11 @@ where
     }
 }
 
-fn write(storage: &mut MemoryStorage, units: &[Write]) {
-    let written = storage.write(units).now_or_never().expect("memory does not wait");
-    written.expect("memory does not fail");
+/// Makes the units durable; the last of them.
+fn write(storage: &mut MemoryStorage, units: &[Write]) -> Option<WriteId> {
+    let last = units.last()?.id;
+    storage.try_write(units).expect("memory does not wait").expect("memory does not fail");
+    Some(last)
 }
 
 /// A state machine that holds nothing.

@@ -219,6 +219,11 @@ impl<M, E> Effects<M, E> {
         self.loads.drain(..)
     }
 
+    /// Moves the events to the end of `into`.
+    pub fn move_events(&mut self, into: &mut Vec<E>) {
+        into.append(&mut self.events);
+    }
+
     /// Takes the events.
     pub fn drain_events(&mut self) -> std::vec::Drain<'_, E> {
         self.events.drain(..)

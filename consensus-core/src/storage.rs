@@ -32,6 +32,17 @@ pub trait Storage: Send {
     /// Not cancel-safe: the caller polls it to its end.
     async fn write(&mut self, batch: &[Write]) -> Result<(), StorageError>;
 
+    /// [`Storage::write`] for a storage that need not wait: the units are durable on return. `None` if it would
+    /// have to wait, and then nothing was written. Asked first of a storage that does not block, so that a
+    /// write in memory costs no future.
+    ///
+    /// # Errors
+    /// As [`Storage::write`].
+    fn try_write(&mut self, batch: &[Write]) -> Option<Result<(), StorageError>> {
+        let _ = batch;
+        None
+    }
+
     /// A reader of completed writes. Called after [`Storage::recover`].
     fn reader(&self) -> Arc<dyn LogReader>;
 

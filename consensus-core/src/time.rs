@@ -15,6 +15,15 @@ impl Instant {
     /// The origin.
     pub const ZERO: Instant = Instant(0);
 
+    /// The earlier of two deadlines, either of which there may not be.
+    #[must_use]
+    pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// The time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub fn saturating_since(self, earlier: Instant) -> Duration {
@@ -27,7 +36,9 @@ impl Add<Duration> for Instant {
     type Output = Instant;
 
     fn add(self, rest: Duration) -> Instant {
-        Instant(self.0.saturating_add(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX)))
+        let nanos =
+            rest.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(rest.subsec_nanos()));
+        Instant(self.0.saturating_add(nanos))
     }
 }
 

@@ -222,7 +222,7 @@ impl Clients {
     }
 
     fn expire_at(&mut self, deadline: Instant) {
-        self.next_expiry = Some(self.next_expiry.map_or(deadline, |at| at.min(deadline)));
+        self.next_expiry = Instant::earlier(self.next_expiry, Some(deadline));
     }
 
     fn mark_ready(&mut self, at: usize) {
@@ -257,7 +257,7 @@ impl Clients {
     }
 
     fn retry_by(&mut self, at: Option<Instant>) {
-        self.next_retry = self.next_retry.into_iter().chain(at).min();
+        self.next_retry = Instant::earlier(self.next_retry, at);
     }
 
     /// Everything proposed and not answered wants to be proposed again: whoever had it may be gone.
@@ -284,7 +284,7 @@ impl Clients {
             if session.propose_again(|attempt| attempt.again_at.is_some_and(|at| at <= now)) {
                 again.push(at);
             }
-            next = next.into_iter().chain(session.next_again()).min();
+            next = Instant::earlier(next, session.next_again());
         }
         self.next_retry = next;
         for at in again {
@@ -462,7 +462,7 @@ impl Clients {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.next_retry.into_iter().chain(self.next_expiry).min()
+        Instant::earlier(self.next_retry, self.next_expiry)
     }
 
     fn tell(

@@ -14,6 +14,9 @@ use crate::tail::Tail;
 const UNFORCED_UNITS_MAX: usize = 64;
 const UNFORCED_BYTES_MAX: usize = 1 << 20;
 
+/// A vector of packets that has room for more is not kept.
+const REUSED_PACKETS_MAX: usize = 64;
+
 /// Binds one machine to its surroundings: what every host owes every machine, and nothing about logs,
 /// clients or state machines.
 ///
@@ -42,6 +45,8 @@ pub struct Host<M: Machine> {
     /// Answers for the owner of the host, by the id that [`Host::load`] gave.
     owner_answers: VecDeque<(LoadId, Result<Loaded, Compacted>)>,
     loads_to_start: Vec<Load>,
+    /// The machine was stepped since its last flush.
+    stepped: bool,
     probe: Option<Box<dyn Probe<M>>>,
     counters: HostCounters,
 }
@@ -120,6 +125,7 @@ impl<M: Machine> Host<M> {
             answers: VecDeque::new(),
             owner_answers: VecDeque::new(),
             loads_to_start: Vec::new(),
+            stepped: true,
             probe: None,
             counters: HostCounters::default(),
         })
@@ -159,16 +165,29 @@ impl<M: Machine> Host<M> {
             link.greet = true;
             return;
         }
-        for packet in envelope.packets {
+        let mut packets = envelope.packets;
+        for packet in packets.drain(..) {
             match packet {
                 Packet::Protocol(message) => self.step(now, Input::Receive { from, message }),
                 other => others.push((from, other)),
             }
         }
+        self.reuse(from, packets);
+    }
+
+    /// What brought packets from a peer carries the next ones to it.
+    fn reuse(&mut self, peer: NodeId, packets: Vec<Packet<M::Message>>) {
+        if let Some(link) = self.peers.iter_mut().find(|link| link.id == peer)
+            && link.packets.capacity() == 0
+            && packets.capacity() <= REUSED_PACKETS_MAX
+        {
+            link.packets = packets;
+        }
     }
 
     /// Feeds the machine one input. Durability and loads have methods of their own.
     pub fn step(&mut self, now: Instant, input: Input<M::Message, M::Call>) {
+        self.stepped = true;
         self.machine.step(now, input, &mut self.effects);
         if let Some(probe) = &mut self.probe {
             probe.stepped(now, &self.machine, &self.effects);
@@ -237,25 +256,26 @@ impl<M: Machine> Host<M> {
         }
     }
 
-    /// First half of a flush: gives the machine its answers and its own flush, takes its unit into the
-    /// tail, sorts its messages and starts its loads. Events are appended to `events`.
-    pub fn settle(&mut self, now: Instant, actions: &mut Actions<M::Message>, events: &mut Vec<M::Event>) {
+    /// First part of a flush: gives the machine its answers and its own flush, takes its unit into the tail,
+    /// and asks for the writes that somebody waits for.
+    ///
+    /// Whoever can write at once does so now and tells [`Host::persisted`]: then nothing has to wait.
+    pub fn settle(&mut self, now: Instant, actions: &mut Actions<M::Message>) {
         while let Some((id, result)) = self.answers.pop_front() {
             self.step(now, Input::Loaded { id, result });
         }
-        self.machine.flush(now, &mut self.effects);
-        if let Some(probe) = &mut self.probe {
-            probe.stepped(now, &self.machine, &self.effects);
+        self.flush_machine(now, actions);
+    }
+
+    /// Second part of a flush: sorts the machine's messages by whether they may leave, and starts its loads.
+    /// Events are appended to `events`.
+    pub fn sort(&mut self, now: Instant, actions: &mut Actions<M::Message>, events: &mut Vec<M::Event>) {
+        if self.stepped {
+            self.flush_machine(now, actions);
         }
-        events.extend(self.effects.drain_events());
-        if let Some(unit) = self.effects.settle() {
-            self.tail.write(&unit);
-            self.unforced_bytes += unit.puts.iter().map(|put| put.weight()).sum::<usize>();
-            self.unforced.push(unit);
-        }
+        self.effects.move_events(events);
         self.release_held();
         self.sort_sends();
-        self.issue(actions);
         if self.effects.has_loads() {
             let loads: Vec<Load> = self.effects.drain_loads().collect();
             for load in loads {
@@ -265,7 +285,7 @@ impl<M: Machine> Host<M> {
         self.tail.evict(self.tail_bytes_max);
     }
 
-    /// Second half of a flush: one envelope per peer, and the reads to start.
+    /// Last part of a flush: one envelope per peer, and the reads to start.
     pub fn finish(&mut self, actions: &mut Actions<M::Message>) {
         for link in &mut self.peers {
             if link.packets.is_empty() && !link.greet {
@@ -284,10 +304,25 @@ impl<M: Machine> Host<M> {
         actions.loads.append(&mut self.loads_to_start);
     }
 
-    /// Both halves, for a machine whose owner adds nothing in between.
+    /// All parts, for a machine whose owner adds nothing in between.
     pub fn flush(&mut self, now: Instant, actions: &mut Actions<M::Message>, events: &mut Vec<M::Event>) {
-        self.settle(now, actions, events);
+        self.settle(now, actions);
+        self.sort(now, actions, events);
         self.finish(actions);
+    }
+
+    fn flush_machine(&mut self, now: Instant, actions: &mut Actions<M::Message>) {
+        self.stepped = false;
+        self.machine.flush(now, &mut self.effects);
+        if let Some(probe) = &mut self.probe {
+            probe.stepped(now, &self.machine, &self.effects);
+        }
+        if let Some(unit) = self.effects.settle() {
+            self.tail.write(&unit);
+            self.unforced_bytes += unit.puts.iter().map(|put| put.weight()).sum::<usize>();
+            self.unforced.push(unit);
+        }
+        self.issue(actions);
     }
 
     fn release_held(&mut self) {
@@ -310,6 +345,9 @@ impl<M: Machine> Host<M> {
     }
 
     fn sort_sends(&mut self) {
+        if self.effects.sends().is_empty() {
+            return;
+        }
         for send in self.effects.drain_sends() {
             let Some(link) = self.peers.iter_mut().find(|link| link.id == send.to) else {
                 self.counters.unroutable += 1;
@@ -327,10 +365,12 @@ impl<M: Machine> Host<M> {
     /// Issues the pending units if one of them is forced, a message waits for one, or they grow large.
     fn issue(&mut self, actions: &mut Actions<M::Message>) {
         let Some(first) = self.unforced.first().map(|unit| unit.id) else { return };
+        let waits = |send: &Send<M::Message>| send.after >= Some(first);
         let wanted = self.unforced.iter().any(|unit| unit.forced)
             || self.unforced_bytes > UNFORCED_BYTES_MAX
             || self.unforced.len() > UNFORCED_UNITS_MAX
-            || self.held.iter().any(|(_, send)| send.after >= Some(first));
+            || self.effects.sends().iter().any(waits)
+            || self.held.iter().any(|(_, send)| waits(send));
         if wanted {
             self.issued = self.unforced.last().map_or(self.issued, |unit| unit.id);
             actions.writes.append(&mut self.unforced);

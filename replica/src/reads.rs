@@ -267,6 +267,6 @@ impl Reads {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.next_retry.into_iter().chain(self.next_expiry).chain(self.paused_until).min()
+        Instant::earlier(Instant::earlier(self.next_retry, self.next_expiry), self.paused_until)
     }
 }

@@ -414,6 +414,15 @@ where
 
     /// Does what the inputs since the last flush ask for, and says what the shell has to do.
     pub fn flush(&mut self, now: Instant, actions: &mut Actions<P::Message>, events: &mut Vec<ReplicaEvent>) {
+        self.settle(now, actions);
+        self.finish(now, actions, events);
+    }
+
+    /// First half of a flush: hands on what clients want, and asks for writes.
+    ///
+    /// A shell whose storage writes at once makes them durable now, tells [`Replica::persisted`], and so lets
+    /// everything that waits for them leave with the second half. Other shells carry writes out afterwards.
+    pub fn settle(&mut self, now: Instant, actions: &mut Actions<P::Message>) {
         if self.failed {
             return;
         }
@@ -422,7 +431,21 @@ where
         self.clients.retry(now);
         self.reads.retry(now);
         self.pump(now);
-        self.host.settle(now, actions, &mut self.log_events);
+        self.host.settle(now, actions);
+    }
+
+    /// Second half of a flush, after [`Replica::settle`]: applies, answers, and says what else the shell has to
+    /// do. It may ask for more writes if something became durable in between.
+    pub fn finish(
+        &mut self,
+        now: Instant,
+        actions: &mut Actions<P::Message>,
+        events: &mut Vec<ReplicaEvent>,
+    ) {
+        if self.failed {
+            return;
+        }
+        self.host.sort(now, actions, &mut self.log_events);
         self.take_log_events(now);
         if let Err(error) = self.apply(now) {
             self.failed = true;
@@ -798,8 +821,9 @@ where
     /// When to call [`Replica::tick`] and flush.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let mine = self.clients.next_deadline().into_iter().chain(self.reads.next_deadline());
-        mine.chain(self.full_until).chain(self.host.next_deadline()).min()
+        let mine = Instant::earlier(self.clients.next_deadline(), self.reads.next_deadline());
+        let theirs = Instant::earlier(self.host.next_deadline(), self.full_until);
+        Instant::earlier(mine, theirs)
     }
 
     /// How the replica stands.

@@ -4,6 +4,7 @@
 //! [`Slot`], which the handle uses again for its next call. Whoever holds a call's [`Promise`] owes the
 //! answer: a promise dropped unkept answers [`Answer::Lost`], so no caller ever waits for ever.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -105,6 +106,9 @@ pub(crate) enum Why {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
+    /// Set under the lock with every call and wish, and cleared when they are taken: an idle inbox is passed
+    /// by without the lock.
+    news: AtomicBool,
     commands_max: usize,
     bytes_max: usize,
 }
@@ -116,24 +120,15 @@ struct Queue {
     bytes: usize,
     open: bool,
     wanted: Wanted,
-    /// True once the driver has seen `wanted`.
-    told: bool,
     /// Set while the driver is parked.
     driver: Option<Waker>,
 }
 
 impl Inbox {
     pub(crate) fn new(commands_max: usize, bytes_max: usize) -> Inbox {
-        let queue = Queue {
-            calls: Vec::new(),
-            commands: 0,
-            bytes: 0,
-            open: true,
-            wanted: Wanted::On,
-            told: true,
-            driver: None,
-        };
-        Inbox { queue: Mutex::new(queue), commands_max, bytes_max }
+        let queue =
+            Queue { calls: Vec::new(), commands: 0, bytes: 0, open: true, wanted: Wanted::On, driver: None };
+        Inbox { queue: Mutex::new(queue), news: AtomicBool::new(false), commands_max, bytes_max }
     }
 
     pub(crate) fn push(&self, call: Call) -> Result<(), (NotTaken, Call)> {
@@ -150,11 +145,7 @@ impl Inbox {
         queue.commands += commands;
         queue.bytes += bytes;
         queue.calls.push(call);
-        let driver = queue.driver.take();
-        drop(queue);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        self.tell_driver(queue);
         Ok(())
     }
 
@@ -166,7 +157,11 @@ impl Inbox {
         }
         queue.wanted = wanted;
         queue.open = false;
-        queue.told = false;
+        self.tell_driver(queue);
+    }
+
+    fn tell_driver(&self, mut queue: MutexGuard<'_, Queue>) {
+        self.news.store(true, Ordering::Release);
         let driver = queue.driver.take();
         drop(queue);
         if let Some(driver) = driver {
@@ -177,7 +172,7 @@ impl Inbox {
     /// For the driver: ready if there is something to take, otherwise it is woken when there is.
     pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut queue = lock(&self.queue);
-        if !queue.calls.is_empty() || !queue.told {
+        if self.news.load(Ordering::Relaxed) {
             return Poll::Ready(());
         }
         if !queue.driver.as_ref().is_some_and(|driver| driver.will_wake(context.waker())) {
@@ -186,18 +181,19 @@ impl Inbox {
         Poll::Pending
     }
 
-    /// For the driver: takes every call there is, leaving the emptied `into` in their place.
-    pub(crate) fn take(&self, into: &mut Vec<Call>) -> Wanted {
+    /// For the driver: takes every call there is, leaving the emptied `into` in their place, and any new wish.
+    pub(crate) fn take(&self, into: &mut Vec<Call>) -> Option<Wanted> {
         debug_assert!(into.is_empty(), "calls taken before were handled");
-        let mut queue = lock(&self.queue);
-        queue.told = true;
-        queue.driver = None;
-        if !queue.calls.is_empty() {
-            std::mem::swap(&mut queue.calls, into);
-            queue.commands = 0;
-            queue.bytes = 0;
+        if !self.news.load(Ordering::Acquire) {
+            return None;
         }
-        queue.wanted
+        let mut queue = lock(&self.queue);
+        self.news.store(false, Ordering::Relaxed);
+        queue.driver = None;
+        std::mem::swap(&mut queue.calls, into);
+        queue.commands = 0;
+        queue.bytes = 0;
+        (queue.wanted != Wanted::On).then_some(queue.wanted)
     }
 
     /// Takes no call any more and gives back those that wait.
@@ -338,7 +334,7 @@ mod tests {
         inbox.push(call(&slots, b"1234567").1).expect("alone, even a large one is taken");
         assert_eq!(inbox.push(call(&slots, b"x").1).unwrap_err().0, NotTaken::Full);
         let mut taken = Vec::new();
-        assert_eq!(inbox.take(&mut taken), Wanted::On);
+        assert_eq!(inbox.take(&mut taken), None);
         assert_eq!(taken.len(), 1);
         inbox.push(call(&slots, b"1").1).unwrap();
         inbox.push(call(&slots, b"2").1).unwrap();
@@ -355,7 +351,7 @@ mod tests {
         inbox.want(Wanted::Abort);
         inbox.want(Wanted::Drain(Why::NoHandle));
         let mut taken = Vec::new();
-        assert_eq!(inbox.take(&mut taken), Wanted::Abort);
+        assert_eq!(inbox.take(&mut taken), Some(Wanted::Abort));
         assert_eq!(taken.len(), 1);
     }
 }

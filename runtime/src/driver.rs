@@ -121,13 +121,16 @@ where
         }
         let publish_at = work.unpublished.then_some(work.publish_at);
         let drain_until = work.drain.as_ref().map(|(until, _)| *until);
-        let deadline = replica.next_deadline().into_iter().chain(publish_at).chain(drain_until).min();
+        let deadline = Instant::earlier(Instant::earlier(replica.next_deadline(), publish_at), drain_until);
         let now = work.now;
         let mut receive = transport.receive(&mut work.inbound);
         let mut parked = false;
         std::future::poll_fn(|context| {
-            // The first one found ready ends the wait: the round drains them all.
-            if shared.inbox.poll_ready(context).is_ready() || journal.poll_completed(context).is_ready() {
+            // Whatever woke the task, the round looks at everything there is.
+            if parked
+                || shared.inbox.poll_ready(context).is_ready()
+                || journal.poll_completed(context).is_ready()
+            {
                 return Poll::Ready(Ok(parked));
             }
             match receive.as_mut().poll(context) {
@@ -135,12 +138,7 @@ where
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(StopReason::TransportClosed)),
                 Poll::Pending => {}
             }
-            let due = if parked {
-                timer.poll(deadline, context).is_ready()
-            } else {
-                !timer.arm(deadline, now, context)
-            };
-            if due {
+            if !timer.arm(deadline, now, context) {
                 return Poll::Ready(Ok(parked));
             }
             parked = true;
@@ -153,7 +151,7 @@ where
     fn drain(&mut self) -> Result<Instant, StopReason> {
         let Driver { shared, replica, transport, journal, clock, work, drain_timeout, .. } = self;
         let wanted = shared.inbox.take(&mut work.calls);
-        if wanted == Wanted::Abort {
+        if wanted == Some(Wanted::Abort) {
             return Err(StopReason::Aborted);
         }
         let durable = journal.take_completed(&mut work.answers).map_err(StopReason::Storage)?;
@@ -177,7 +175,7 @@ where
         for call in work.calls.drain(..) {
             take_up(replica, &mut work.waiting, call, now);
         }
-        if let Wanted::Drain(why) = wanted
+        if let Some(Wanted::Drain(why)) = wanted
             && work.drain.is_none()
         {
             let reason = match why {
@@ -199,9 +197,11 @@ where
     async fn flush(&mut self, now: Instant) -> Result<(), StopReason> {
         self.work.again = true;
         for _ in 0..FLUSHES_MAX {
-            self.replica.flush(now, &mut self.work.actions, &mut self.work.events);
-            self.send();
+            self.replica.settle(now, &mut self.work.actions);
+            self.write_at_once(now)?;
+            self.replica.finish(now, &mut self.work.actions, &mut self.work.events);
             self.tell()?;
+            self.send();
             let mut fed = false;
             if !self.work.actions.writes.is_empty() {
                 self.count_writes();
@@ -216,6 +216,20 @@ where
                 self.work.again = false;
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Makes writes durable that need no waiting, so that what they hold back leaves with this flush.
+    fn write_at_once(&mut self, now: Instant) -> Result<(), StopReason> {
+        let writes = &self.work.actions.writes;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        if let Some(durable) = self.journal.try_write(writes) {
+            self.count_writes();
+            self.work.actions.writes.clear();
+            self.replica.persisted(now, durable.map_err(StopReason::Storage)?);
         }
         Ok(())
     }

@@ -73,6 +73,14 @@ impl Journal {
         Ok(Journal { counters, reader, place })
     }
 
+    /// Makes the units durable before it returns, if the storage can without waiting; `None` if it cannot.
+    pub(crate) fn try_write(&mut self, units: &[Write]) -> Option<Result<WriteId, StorageError>> {
+        let (Place::Inline(storage), Some(last)) = (&mut self.place, units.last()) else { return None };
+        let outcome = storage.try_write(units)?;
+        self.counters.storage_writes.add(1);
+        Some(outcome.map(|()| last.id))
+    }
+
     /// Hands units over. Those durable on return are told at once, the others later by
     /// [`Journal::take_completed`].
     pub(crate) async fn write(&mut self, units: &mut Vec<Write>) -> Result<Option<WriteId>, StorageError> {

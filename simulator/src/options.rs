@@ -70,6 +70,8 @@ pub struct DiskOptions {
     pub read_mean: Time,
     /// One node whose writes take so many times as long: the others decide without it.
     pub slow: Option<(usize, u64)>,
+    /// Writes take no time: a node makes them durable in the middle of its flush.
+    pub at_once: bool,
 }
 
 /// How nodes behave.
@@ -135,7 +137,7 @@ impl Options {
         let patience = rng.log_between(20, 400) * MILLISECOND;
         let events_min = 10_000;
         let weather = draw_weather(faults, patience, rng);
-        let disk = draw_disk(patience, replicas, rng);
+        let disk = draw_disk(seed, patience, replicas, rng);
         let drift_ppm_max = if faults.has(Fault::Drift) { rng.log_between(1_000, 50_000) } else { 0 };
         let crashes = faults.has(Fault::Crash) || faults.has(Fault::CrashRestart);
         let node = NodeOptions {
@@ -218,7 +220,7 @@ fn draw_weather(faults: FaultSet, patience: Time, rng: &mut Rng) -> Weather {
     }
 }
 
-fn draw_disk(patience: Time, replicas: usize, rng: &mut Rng) -> DiskOptions {
+fn draw_disk(seed: u64, patience: Time, replicas: usize, rng: &mut Rng) -> DiskOptions {
     let sync_mean = rng.log_between((patience / 2_000).max(1), (patience / 10).max(2));
     DiskOptions {
         sync_min: sync_mean / 4,
@@ -229,6 +231,7 @@ fn draw_disk(patience: Time, replicas: usize, rng: &mut Rng) -> DiskOptions {
         late_report: rng.pick(&[Chance::NEVER, Chance::percent(20), Chance::percent(100)]),
         read_mean: rng.log_between(10, 2_000) * MICROSECOND,
         slow: if rng.below(4) == 0 { Some((rng.index(replicas), rng.log_between(4, 64))) } else { None },
+        at_once: seed % 8 == 7,
     }
 }
 

@@ -503,6 +503,11 @@ impl Subject for Scribes {
         node.step(moment.now, Input::Tick);
     }
 
+    fn settle(&mut self, moment: Moment, node: &mut Host<Scribe>, output: &mut Output<Told>) {
+        node.settle(moment.now, &mut self.actions);
+        output.writes.append(&mut self.actions.writes);
+    }
+
     fn flush(
         &mut self,
         moment: Moment,
@@ -510,8 +515,9 @@ impl Subject for Scribes {
         output: &mut Output<Told>,
         _: &mut Agenda,
     ) -> Checked {
-        node.flush(moment.now, &mut self.actions, &mut self.events);
-        std::mem::swap(&mut output.writes, &mut self.actions.writes);
+        node.sort(moment.now, &mut self.actions, &mut self.events);
+        node.finish(&mut self.actions);
+        output.writes.append(&mut self.actions.writes);
         std::mem::swap(&mut output.envelopes, &mut self.actions.envelopes);
         std::mem::swap(&mut output.loads, &mut self.actions.loads);
         let mut events = std::mem::take(&mut self.events);

@@ -108,7 +108,11 @@ pub trait Subject: Sized {
     /// A deadline is due.
     fn tick(&mut self, moment: Moment, node: &mut Self::Node);
 
-    /// Ends a batch of inputs: what the world has to do, and what clients are told.
+    /// Begins to end a batch of inputs: what is to be written. A world whose writes take no time makes them
+    /// durable before [`Subject::flush`].
+    fn settle(&mut self, moment: Moment, node: &mut Self::Node, output: &mut Output<Self::Message>);
+
+    /// Ends a batch of inputs: what else the world has to do, and what clients are told.
     ///
     /// # Errors
     /// What does not hold.

@@ -1,7 +1,7 @@
 //! One seed: virtual time, the nodes with their disks and clocks, the network, and what goes wrong.
 
 use synod_core::{Compacted, Packet};
-use synod_core::{Envelope, Inbound, LoadId, Loaded, NodeId, WriteId};
+use synod_core::{Envelope, Inbound, LoadId, Loaded, NodeId, Write, WriteId};
 
 use crate::clock::{Clock, MICROSECOND, MILLISECOND, NEVER, SECOND, Time};
 use crate::disk::Disk;
@@ -357,7 +357,10 @@ impl<S: Subject> World<S> {
             let moment = self.moment(at_node);
             let Some(mut node) = self.nodes[at_node].node.take() else { return Ok(()) };
             let mut output = std::mem::take(&mut self.output);
-            let flushed = self.subject.flush(moment, &mut node, &mut output, &mut self.agenda);
+            self.subject.settle(moment, &mut node, &mut output);
+            let written = self.write_at_once(moment, &mut node, &mut output);
+            let flushed =
+                written.and_then(|()| self.subject.flush(moment, &mut node, &mut output, &mut self.agenda));
             let more = self.subject.has_work(&node);
             let checked = flushed.and_then(|()| self.subject.check(moment, &node));
             if self.first_leader.is_none() && self.subject.has_begun() {
@@ -382,6 +385,42 @@ impl<S: Subject> World<S> {
         Err(violation("liveness", format!("n{} has work without end", at_node + 1)))
     }
 
+    /// Where writes take no time, makes them durable and tells the node in the middle of its flush.
+    fn write_at_once(
+        &mut self,
+        moment: Moment,
+        node: &mut S::Node,
+        output: &mut Output<S::Message>,
+    ) -> Checked {
+        let at_node = moment.node;
+        if !self.options.disk.at_once || output.writes.is_empty() || self.nodes[at_node].disk.pending() > 0 {
+            return Ok(());
+        }
+        for unit in output.writes.drain(..) {
+            self.issue(at_node, unit);
+        }
+        self.nodes[at_node].disk.begin_sync(usize::MAX);
+        let through = self.complete_sync(at_node)?;
+        self.events += 1;
+        self.subject.persisted(moment, node, through);
+        Ok(())
+    }
+
+    fn issue(&mut self, node: usize, unit: Write) {
+        let puts = unit.puts.iter().fold(0, |sum, put| mix(sum, put.last_index().0));
+        self.mark(6, node, mix(unit.id.0, puts));
+        self.note(node, Kind::Write, || describe_write(&unit));
+        self.nodes[node].disk.issue(unit);
+    }
+
+    fn complete_sync(&mut self, node: usize) -> Result<WriteId, Violation> {
+        let through = self.nodes[node].disk.end_sync();
+        self.mark(8, node, through.0);
+        self.note(node, Kind::Durable, || format!("through {through}"));
+        self.subject.durable(node, through, &self.nodes[node].disk)?;
+        Ok(through)
+    }
+
     /// Does what a flush asks for: writes, envelopes, loads. A crash may come anywhere in between.
     fn carry_out(&mut self, node: usize, output: &mut Output<S::Message>) -> Result<bool, Violation> {
         let asked = output.writes.len() + output.envelopes.len();
@@ -400,10 +439,7 @@ impl<S: Subject> World<S> {
                 break;
             }
             done += 1;
-            let puts = unit.puts.iter().fold(0, |sum, put| mix(sum, put.last_index().0));
-            self.mark(6, node, mix(unit.id.0, puts));
-            self.note(node, Kind::Write, || describe_write(&unit));
-            self.nodes[node].disk.issue(unit);
+            self.issue(node, unit);
         }
         self.begin_sync(node);
         let mut envelopes = std::mem::take(&mut output.envelopes);
@@ -539,14 +575,11 @@ impl<S: Subject> World<S> {
     }
 
     fn on_synced(&mut self, node: usize, life: u32) -> Checked {
-        let slot = &mut self.nodes[node];
+        let slot = &self.nodes[node];
         if slot.life != life || slot.node.is_none() {
             return Ok(());
         }
-        let through = slot.disk.end_sync();
-        self.mark(8, node, through.0);
-        self.note(node, Kind::Durable, || format!("through {through}"));
-        self.subject.durable(node, through, &self.nodes[node].disk)?;
+        let through = self.complete_sync(node)?;
         self.begin_sync(node);
         let report = Event::Report { node: node as u8, life, through };
         if self.rng.chance(self.options.disk.late_report) {

@@ -39,6 +39,18 @@ impl MemoryStorage {
     fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn write_at_once(&self, batch: &[Write]) -> Result<(), StorageError> {
+        let incarnation = self.incarnation.ok_or(StorageError::NotRecovered)?;
+        let mut log = self.lock();
+        if log.incarnation != incarnation {
+            return Err(StorageError::Superseded);
+        }
+        for unit in batch {
+            log.apply(unit);
+        }
+        Ok(())
+    }
 }
 
 impl Log {
@@ -96,15 +108,11 @@ impl Storage for MemoryStorage {
     }
 
     async fn write(&mut self, batch: &[Write]) -> Result<(), StorageError> {
-        let incarnation = self.incarnation.ok_or(StorageError::NotRecovered)?;
-        let mut log = self.lock();
-        if log.incarnation != incarnation {
-            return Err(StorageError::Superseded);
-        }
-        for unit in batch {
-            log.apply(unit);
-        }
-        Ok(())
+        self.write_at_once(batch)
+    }
+
+    fn try_write(&mut self, batch: &[Write]) -> Option<Result<(), StorageError>> {
+        Some(self.write_at_once(batch))
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {

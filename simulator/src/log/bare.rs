@@ -166,6 +166,11 @@ impl<A: LogAdapter> Subject for Bare<A> {
         node.step(moment.now, Input::Tick);
     }
 
+    fn settle(&mut self, moment: Moment, node: &mut Self::Node, output: &mut Output<Self::Message>) {
+        node.settle(moment.now, &mut self.actions);
+        output.writes.append(&mut self.actions.writes);
+    }
+
     fn flush(
         &mut self,
         moment: Moment,
@@ -173,8 +178,9 @@ impl<A: LogAdapter> Subject for Bare<A> {
         output: &mut Output<Self::Message>,
         _: &mut Agenda,
     ) -> Checked {
-        node.flush(moment.now, &mut self.actions, &mut self.events);
-        std::mem::swap(&mut output.writes, &mut self.actions.writes);
+        node.sort(moment.now, &mut self.actions, &mut self.events);
+        node.finish(&mut self.actions);
+        output.writes.append(&mut self.actions.writes);
         std::mem::swap(&mut output.envelopes, &mut self.actions.envelopes);
         std::mem::swap(&mut output.loads, &mut self.actions.loads);
         let mut events = std::mem::take(&mut self.events);

@@ -143,6 +143,11 @@ impl<A: LogAdapter> Subject for Full<A> {
         node.tick(moment.now);
     }
 
+    fn settle(&mut self, moment: Moment, node: &mut Node<A>, output: &mut Output<Message<A>>) {
+        node.settle(moment.now, &mut self.actions);
+        output.writes.append(&mut self.actions.writes);
+    }
+
     fn flush(
         &mut self,
         moment: Moment,
@@ -150,8 +155,8 @@ impl<A: LogAdapter> Subject for Full<A> {
         output: &mut Output<Message<A>>,
         agenda: &mut Agenda,
     ) -> Checked {
-        node.flush(moment.now, &mut self.actions, &mut self.events);
-        std::mem::swap(&mut output.writes, &mut self.actions.writes);
+        node.finish(moment.now, &mut self.actions, &mut self.events);
+        output.writes.append(&mut self.actions.writes);
         std::mem::swap(&mut output.envelopes, &mut self.actions.envelopes);
         std::mem::swap(&mut output.loads, &mut self.actions.loads);
         self.watch.verdict()?;
