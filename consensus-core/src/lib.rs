@@ -42,6 +42,7 @@
 //! - `conformance`: test suites for storages and transports.
 
 mod id;
+mod lease;
 mod time;
 
 mod entry;
@@ -72,6 +73,7 @@ pub use id::{
     ClientId, ClusterId, GroupId, Incarnation, LoadId, LogIndex, NodeId, ReadId, Reign, Sequence, Stamp,
     WriteId,
 };
+pub use lease::ClockBound;
 pub use machine::{ConfigError, Input, Machine, OpenError, Start};
 pub use membership::{Member, Membership, MembershipError, SessionLimits};
 pub use protocol::{LogCall, LogEvent, Protocol, ProtocolConfig, Refusal, Role, Route, Status};

@@ -35,6 +35,7 @@
 //! | [`log`] | clusters that order one log: bare, or under the full replica with clients |
 //! | [`raft`] | the adapter of one protocol |
 //! | [`scribe`] | a machine that orders nothing and tests what a host owes any machine |
+//! | [`lease`] | PaxosLease under drifting clocks: at most one holder at any moment |
 //! | [`observer`] | the ghost that sees every step, and the invariants |
 //! | [`rare`] | paths that a sweep must have taken |
 //! | [`run`], [`sweep`] | one seed; many, on all cores |
@@ -67,6 +68,7 @@ pub mod network;
 pub mod queue;
 pub mod rng;
 
+pub mod lease;
 pub mod log;
 pub mod raft;
 pub mod scribe;

@@ -104,6 +104,10 @@ rare! {
     FollowerRead = "linearizable read at a follower",
     /// An ordered session had several commands open.
     OrderedPipelined = "ordered session pipelined",
+    /// A lease went from one node to another.
+    LeaseHandedOver = "lease handed over",
+    /// The holder of a lease crashed.
+    LeaseHolderCrashed = "holder of a lease crashed",
 }
 
 /// A number for each rare path.

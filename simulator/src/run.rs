@@ -6,6 +6,7 @@ use std::sync::Once;
 
 use synod_core::ProtocolConfig;
 
+use crate::lease::{self, Leases};
 use crate::log::{Bare, Full, LogAdapter};
 use crate::observer::violation;
 use crate::options::Options;
@@ -57,6 +58,12 @@ pub const SIMULATED: &[Simulated] = &[
         levels: &[Level::Protocol],
         run: run_scribe,
         expected: |_| scribe::EXPECTED.to_vec(),
+    },
+    Simulated {
+        name: "paxoslease",
+        levels: &[Level::Protocol],
+        run: run_lease,
+        expected: |_| lease::EXPECTED.to_vec(),
     },
 ];
 
@@ -125,6 +132,14 @@ fn run_scribe(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
     let options = Options::draw(seed, replicas, &mut rng);
     let subject = Scribes::new(&options, &mut rng);
     run("scribe", level, World::new(options, subject, rng, trace))
+}
+
+fn run_lease(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
+    let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 11);
+    let mut options = Options::draw(seed, replicas, &mut rng);
+    options.faults = lease::survivable(options.faults);
+    let subject = Leases::new(&options, &mut rng);
+    run("paxoslease", level, World::new(options, subject, rng, trace))
 }
 
 fn expected_log<A: LogAdapter>(level: Level) -> Vec<Rare> {

@@ -1,0 +1,305 @@
+//! PaxosLease under drifting clocks: at most one holder at any moment of real time.
+//!
+//! | invariant | what must hold |
+//! |---|---|
+//! | LI1 | when a node begins to hold the lease, or for longer, no other one holds it by its own clock |
+//! | LI5 | nobody holds it for longer than the bound on clocks leaves of it, counted from before it asked |
+//! | LI6 | once faults are over, somebody holds it (`liveness`) |
+
+use std::time::Duration;
+
+use synod_core::{
+    ClockBound, Compacted, Envelope, GroupId, Inbound, Input, Instant, LoadId, Loaded, Membership, NodeId,
+    Packet, Recovered, Start, WriteId,
+};
+use synod_lease::paxos_lease::{LeaseCall, LeaseEvent, Message, PaxosLease, PaxosLeaseConfig};
+use synod_replica::{Actions, Host};
+
+use crate::clock::{Clock, Time};
+use crate::disk::Disk;
+use crate::fault::{Fault, FaultSet};
+use crate::log::count_host;
+use crate::observer::{Checked, Violation, violation};
+use crate::options::Options;
+use crate::rare::{Rare, RareCounts};
+use crate::rng::{Chance, Rng};
+use crate::subject::{Agenda, Moment, NodeState, NodeView, Output, Subject, Tally};
+
+/// A cluster of replicas that share one lease.
+#[derive(Debug)]
+pub struct Leases {
+    membership: Membership,
+    config: PaxosLeaseConfig,
+    /// How long a holder may act, by its own clock.
+    held: Duration,
+    think_mean: Time,
+    releases: Chance,
+    /// Until when each node believes that it holds the lease, by its own clock.
+    beliefs: Vec<Option<Instant>>,
+    clocks: Vec<Option<Clock>>,
+    grants: u64,
+    /// The last node that gained the lease, and how often the lease changed hands.
+    last: Option<usize>,
+    rare: RareCounts,
+    others: Vec<(NodeId, Packet<Message>)>,
+    actions: Actions<Message>,
+    events: Vec<LeaseEvent>,
+    healing: Option<Healing>,
+}
+
+#[derive(Debug)]
+struct Healing {
+    core: Vec<usize>,
+    /// Somebody of the core has gained the lease since.
+    gained: bool,
+}
+
+/// The faults that a lease is proof against: all but a clock that jumps, which breaks every bound on clocks.
+#[must_use]
+pub fn survivable(faults: FaultSet) -> FaultSet {
+    faults.iter().filter(|fault| *fault != Fault::ClockJump).collect()
+}
+
+impl Leases {
+    /// The cluster of a seed.
+    ///
+    /// # Panics
+    /// If there is no node.
+    #[must_use]
+    pub fn new(options: &Options, rng: &mut Rng) -> Leases {
+        let bound = ClockBound::new(options.node.drift_ppm_max as u32, Duration::ZERO)
+            .expect("clocks of the simulation drift by less");
+        let retry = Duration::from_nanos(options.patience / 8);
+        let length = Duration::from_nanos(options.patience * rng.log_between(2, 16));
+        Leases {
+            membership: Membership::of_ids(1..=options.replicas as u64).expect("there are nodes"),
+            held: bound.held(length),
+            config: PaxosLease::config().length(length).retry(retry).clock_bound(bound),
+            think_mean: options.patience / 2,
+            releases: rng.pick(&[Chance::percent(5), Chance::percent(30)]),
+            beliefs: vec![None; options.replicas],
+            clocks: vec![None; options.replicas],
+            grants: 0,
+            last: None,
+            rare: RareCounts::default(),
+            others: Vec::new(),
+            actions: Actions::default(),
+            events: Vec::new(),
+            healing: None,
+        }
+    }
+
+    fn on_event(&mut self, moment: Moment, event: LeaseEvent) -> Checked {
+        let node = moment.node;
+        let LeaseEvent::Held { until } = event else {
+            self.beliefs[node] = None;
+            return Ok(());
+        };
+        self.grants += 1;
+        if until - moment.now > self.held {
+            let what = format!("n{} holds until {until}, it is {} there", node + 1, moment.now);
+            return Err(violation("LI5", what));
+        }
+        self.beliefs[node] = Some(until);
+        for (other, belief) in self.beliefs.iter().enumerate() {
+            let (Some(theirs), Some(clock)) = (belief, self.clocks[other]) else { continue };
+            if other != node && clock.read(moment.at) < *theirs {
+                let shows = clock.read(moment.at);
+                let what = format!(
+                    "n{} holds until {until}, and so does n{}: its clock shows {shows}, and it holds until {theirs}",
+                    node + 1,
+                    other + 1
+                );
+                return Err(violation("LI1", what));
+            }
+        }
+        if self.last.is_some_and(|last| last != node) {
+            self.rare[Rare::LeaseHandedOver] += 1;
+        }
+        self.last = Some(node);
+        if let Some(healing) = &mut self.healing {
+            healing.gained |= healing.core.contains(&node);
+        }
+        Ok(())
+    }
+}
+
+impl Subject for Leases {
+    type Message = Message;
+    type Node = Host<PaxosLease>;
+    type Call = LeaseCall;
+
+    fn open(
+        &mut self,
+        moment: Moment,
+        recovered: Recovered,
+        seed: u64,
+    ) -> Result<Host<PaxosLease>, Violation> {
+        let start = Start {
+            node: NodeId(moment.node as u64 + 1),
+            membership: self.membership.clone(),
+            config: self.config.clone(),
+            recovered,
+            now: moment.now,
+            seed,
+        };
+        Host::open(start, GroupId(0), 0)
+            .map_err(|error| violation("assertion", format!("n{} does not open: {error}", moment.node + 1)))
+    }
+
+    fn receive(&mut self, moment: Moment, node: &mut Host<PaxosLease>, inbound: Inbound<Message>) {
+        node.receive(moment.now, inbound, &mut self.others);
+    }
+
+    fn persisted(&mut self, moment: Moment, node: &mut Host<PaxosLease>, through: WriteId) {
+        node.persisted(moment.now, through);
+    }
+
+    fn loaded(
+        &mut self,
+        _: Moment,
+        node: &mut Host<PaxosLease>,
+        id: LoadId,
+        result: Result<Loaded, Compacted>,
+    ) {
+        node.loaded(id, result);
+    }
+
+    fn call(&mut self, moment: Moment, node: &mut Host<PaxosLease>, call: LeaseCall) {
+        node.step(moment.now, Input::Call(call));
+    }
+
+    fn tick(&mut self, moment: Moment, node: &mut Host<PaxosLease>) {
+        node.step(moment.now, Input::Tick);
+    }
+
+    fn flush(
+        &mut self,
+        moment: Moment,
+        node: &mut Host<PaxosLease>,
+        output: &mut Output<Message>,
+        agenda: &mut Agenda,
+    ) -> Checked {
+        node.flush(moment.now, &mut self.actions, &mut self.events);
+        std::mem::swap(&mut output.writes, &mut self.actions.writes);
+        std::mem::swap(&mut output.envelopes, &mut self.actions.envelopes);
+        std::mem::swap(&mut output.loads, &mut self.actions.loads);
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            agenda.note(moment.node, || format!("{event:?}"));
+            self.on_event(moment, event)?;
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    fn has_work(&self, node: &Host<PaxosLease>) -> bool {
+        node.has_work()
+    }
+
+    fn next_deadline(&self, node: &Host<PaxosLease>) -> Option<Instant> {
+        node.next_deadline()
+    }
+
+    fn durable(&mut self, _: usize, _: WriteId, _: &Disk) -> Checked {
+        Ok(())
+    }
+
+    fn crashed(
+        &mut self,
+        _: Time,
+        node: usize,
+        last: &Host<PaxosLease>,
+        _: WriteId,
+        _: &Disk,
+        _: &mut Agenda,
+    ) -> Checked {
+        count_host(&mut self.rare, last.counters());
+        if self.beliefs[node].take().is_some() {
+            self.rare[Rare::LeaseHolderCrashed] += 1;
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, _: usize, _: usize, _: &Envelope<Message>) -> Checked {
+        Ok(())
+    }
+
+    fn fingerprint(message: &Message) -> u64 {
+        message.to_string().bytes().fold(0, |hash, byte| crate::hash::mix(hash, u64::from(byte)))
+    }
+
+    fn describe_call(client: u32, call: &LeaseCall) -> String {
+        format!("client {client}: {call:?}")
+    }
+
+    fn wake(
+        &mut self,
+        at: Time,
+        client: u32,
+        nodes: &[NodeView],
+        rng: &mut Rng,
+        agenda: &mut Agenda,
+    ) -> Vec<(usize, LeaseCall)> {
+        for (clock, view) in self.clocks.iter_mut().zip(nodes) {
+            *clock = Some(view.clock);
+        }
+        agenda.wakes.push((at + 1 + rng.exponential(self.think_mean), client));
+        let node = rng.index(nodes.len());
+        if !nodes[node].up || !nodes[node].open {
+            return Vec::new();
+        }
+        let call = if self.healing.is_none() && rng.chance(self.releases) {
+            LeaseCall::Release
+        } else {
+            LeaseCall::Acquire
+        };
+        vec![(node, call)]
+    }
+
+    fn check(&mut self, _: Moment, _: &Host<PaxosLease>) -> Checked {
+        Ok(())
+    }
+
+    fn leader(&self) -> Option<usize> {
+        self.beliefs.iter().position(Option::is_some)
+    }
+
+    fn has_begun(&self) -> bool {
+        true
+    }
+
+    fn heal(&mut self, _: Time, core: &[usize], _: &mut Rng, _: &mut Agenda) {
+        self.healing = Some(Healing { core: core.to_vec(), gained: false });
+    }
+
+    fn is_healed(&self, _: &[(usize, &Host<PaxosLease>)]) -> bool {
+        self.healing.as_ref().is_some_and(|healing| healing.gained)
+    }
+
+    fn missing(&self, core: &[(usize, &Host<PaxosLease>)]) -> String {
+        let nodes: Vec<String> = core.iter().map(|(at, _)| format!("n{}", at + 1)).collect();
+        format!("none of {} gained the lease", nodes.join(", "))
+    }
+
+    fn finish(&mut self, core: &[(usize, &Host<PaxosLease>)]) -> Checked {
+        for (_, node) in core {
+            count_host(&mut self.rare, node.counters());
+        }
+        Ok(())
+    }
+
+    fn describe(&self, node: &Host<PaxosLease>) -> NodeState {
+        let at = node.node().0 as usize - 1;
+        let role = if self.beliefs[at].is_some() { "leader" } else { "follower" };
+        NodeState { role, reign: node.machine().counters().grants, ..NodeState::default() }
+    }
+
+    fn tally(&self) -> Tally {
+        Tally { decided: self.grants, client_ops: self.grants, rare: self.rare }
+    }
+}
+
+/// The rare paths that a long sweep must have taken.
+pub const EXPECTED: &[Rare] =
+    &[Rare::LeaseHandedOver, Rare::LeaseHolderCrashed, Rare::StaleSender, Rare::StaleReceiver];
