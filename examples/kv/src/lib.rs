@@ -1,0 +1,11 @@
+//! A key-value store on a log in every node, as a process: the pieces of the `kv` binary.
+//!
+//! - [`node`]: one node put together from a protocol, a write-ahead log, TCP and a state machine.
+//! - [`door`]: where the node answers clients.
+//! - [`client`]: the other end.
+//! - [`wire`]: what the two say to each other.
+
+pub mod client;
+pub mod door;
+pub mod node;
+pub mod wire;
