@@ -27,7 +27,7 @@ impl Raft {
         }
         self.counters.pre_votes += 1;
         let votes: NodeSet = [self.node].into_iter().collect();
-        if self.quorums().is_election_quorum(&votes) {
+        if self.could_lead(&votes) {
             self.become_candidate(now, effects);
             return;
         }
@@ -86,9 +86,16 @@ impl Raft {
             return;
         }
         votes.insert(from);
-        if self.membership.quorums().is_election_quorum(votes) {
+        let votes = votes.clone();
+        if self.could_lead(&votes) {
             self.become_candidate(now, effects);
         }
+    }
+
+    /// True if these could elect a leader and decide under it. A leader that hears no replication quorum steps
+    /// down: campaigning with fewer would begin one term after the other for as long as a partition lasts.
+    fn could_lead(&self, supporters: &NodeSet) -> bool {
+        self.quorums().is_election_quorum(supporters) && self.quorums().is_replication_quorum(supporters)
     }
 
     pub(crate) fn on_vote(&mut self, now: Instant, from: NodeId, ask: Vote, effects: &mut Effects) {

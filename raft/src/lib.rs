@@ -110,6 +110,16 @@
 //! | A read index is confirmed by a round sent after the read came | `read.rs` | `tests/paper.rs`, `tests/flow.rs`, `tests/random.rs` |
 //! | A wrong message is counted and dropped | `raft.rs`, `replication.rs` | `tests/hostile.rs` |
 //!
+//! # What is defended, and what is not
+//!
+//! The fault model is that of the paper: replicas crash, disks lose what was not durable, networks do what they
+//! like, and *members follow the protocol*. A message that no correct member would send is counted and dropped and
+//! never makes a replica panic, lose what is decided or allocate without bound ([`Counters`], `tests/hostile.rs`).
+//! Safety and progress against a member that lies are not promised. In particular, terms are believed: a member
+//! may claim any term up to [`Term::MAX`], everybody moves there, and at [`Term::MAX`] nobody campaigns any more.
+//! A limit on how far a term may jump would not help: the member could jump again, and honest members on both
+//! sides of the limit would refuse each other for ever. Keeping strangers out is the transport's part.
+//!
 //! # Departures from the paper
 //!
 //! - *Heartbeats are messages of their own*, not empty appends, so that they wait for no disk: a leader whose
@@ -118,7 +128,9 @@
 //! - *Pre-vote and check-quorum* (thesis 9.6, 6.2) cannot be switched off. Who hears a leader ignores requests
 //!   for votes and their terms; to lock nobody out, a leader of an earlier term is answered with [`NewerTerm`]
 //!   and a denied pre-vote carries the denier's term. A leader checks for a *replication* quorum, with which
-//!   nobody else can be elected and without which it decides nothing; with majorities both are the same.
+//!   nobody else can be elected and without which it decides nothing, and a pre-candidate campaigns only with the
+//!   support of both quorums: otherwise replicas that can elect and not decide would elect for ever. With
+//!   majorities all of them are the same.
 //! - *A rejection's hint* is the follower's last entry at or below the one asked for whose term is not above
 //!   it, and the leader skips likewise. Section 5.3 offers the first index of the conflicting term, which jumps
 //!   over the follower's terms only; this one jumps over terms on both sides.

@@ -285,7 +285,7 @@ impl Raft {
         let heard = leader.peers.iter().filter(|peer| now - peer.heard_at < timeout).map(|peer| peer.node);
         let heard: NodeSet = heard.chain([self.node]).collect();
         // While a replication quorum hears this leader, nobody else can be elected; without one, nothing
-        // can be decided here.
+        // can be decided here, and somebody else might hear one.
         if !self.membership.quorums().is_replication_quorum(&heard) {
             self.counters.quorums_lost += 1;
             self.become_follower(now, None, effects);

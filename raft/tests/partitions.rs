@@ -5,7 +5,9 @@ mod harness;
 use std::time::Duration;
 
 use harness::{Cluster, Disk, HEARTBEAT, TIMEOUT, at};
-use synod_core::{LogIndex, NodeId, Protocol, Role, Route};
+use synod_core::{
+    LogIndex, Machine, Member, Membership, NodeId, Protocol, QuorumSystem, Role, Route, SessionLimits,
+};
 use synod_raft::{Heartbeat, Message, NewerTerm, PreVote, PreVoteReply, Raft, Round, Term, Vote};
 
 fn pre_vote(term: u64, last: (u64, u64)) -> Message {
@@ -231,7 +233,6 @@ fn a_leader_of_an_earlier_term_is_told_so() {
 
 #[test]
 fn a_member_whose_voice_does_not_count_follows_and_never_campaigns() {
-    use synod_core::{Machine, Member, Membership, QuorumSystem, SessionLimits};
     let members = (1..=4).map(|id| Member { id: NodeId(id), address: String::new() }).collect();
     let quorums = QuorumSystem::majority([1, 2, 3].map(NodeId));
     let membership = Membership::new(members, quorums, SessionLimits::default()).unwrap();
@@ -260,4 +261,47 @@ fn a_replica_that_elects_itself_waits_for_nobody() {
     cluster.advance(Duration::ZERO);
     assert_eq!(cluster.leader(), Some(1));
     assert_eq!(cluster.now, start);
+}
+
+/// Any three of five elect and four decide, or the other way round.
+fn counted(election: usize, replication: usize) -> Cluster {
+    let members = (1..=5).map(|id| Member { id: NodeId(id), address: String::new() }).collect();
+    let voters = (1..=5).map(NodeId).collect();
+    let quorums = QuorumSystem::Counted { members: voters, election, replication };
+    let membership = Membership::new(members, quorums, SessionLimits::default()).unwrap();
+    let mut cluster = Cluster::of(membership, Raft::config(), &[]);
+    cluster.elect(1);
+    cluster.advance(HEARTBEAT);
+    cluster
+}
+
+#[test]
+fn replicas_that_could_elect_and_not_decide_wait_instead_of_electing_for_ever() {
+    let mut cluster = counted(3, 4);
+    for (a, b) in [(1, 4), (1, 5), (2, 4), (2, 5), (3, 4), (3, 5)] {
+        cluster.cut(a, b);
+    }
+    cluster.advance(Duration::from_secs(10));
+    assert_eq!(cluster.leader(), None, "it could decide nothing");
+    let terms: Vec<u64> = (1..=5).map(|id| cluster.term(id)).collect();
+    assert_eq!(terms, [1; 5], "and spent no terms");
+    cluster.heal();
+    cluster.advance(4 * TIMEOUT);
+    let leader = cluster.leader().expect("it heals");
+    cluster.propose(leader, &["a"]);
+    cluster.advance(HEARTBEAT);
+    assert_eq!(cluster.payloads(leader), ["a"]);
+}
+
+#[test]
+fn a_leader_with_its_replication_quorum_stays_where_nobody_could_be_elected() {
+    let mut cluster = counted(4, 2);
+    for id in [3, 4, 5] {
+        cluster.crash(id);
+    }
+    cluster.advance(Duration::from_secs(10));
+    cluster.propose(1, &["a"]);
+    cluster.advance(HEARTBEAT);
+    assert_eq!((cluster.leader(), cluster.term(1)), (Some(1), 1));
+    assert_eq!(cluster.payloads(1), ["a"]);
 }

@@ -74,13 +74,24 @@ pub(crate) fn harass<S: Subject>(world: &mut World<S>) -> Checked {
         // The leader sleeps until it is replaced, and wakes up believing.
         6 if faults.has(Fault::Pause) => {
             let sleeper = leader.unwrap_or(somebody);
+            let length = length + patience;
             world.pause(sleeper, length);
-            if faults.has(Fault::Clog) && world.rng.coin() {
+            let others: Vec<usize> = (0..world.nodes.len()).filter(|other| *other != sleeper).collect();
+            match world.rng.below(4) {
                 // What was answered to it before it fell asleep reaches it as it wakes up.
-                let until = world.at + length - patience / 16;
-                for other in (0..world.nodes.len()).filter(|other| *other != sleeper) {
-                    world.network.clog(other, sleeper, until);
+                0 if faults.has(Fault::Clog) => {
+                    let until = world.at + length - patience / 16;
+                    for other in others {
+                        world.network.clog(other, sleeper, until);
+                    }
                 }
+                // Nobody can tell it that it was replaced: what it hears was under way when it fell asleep.
+                1 | 2 if faults.has(Fault::OneWay) => {
+                    let links = others.into_iter().map(|other| (other, sleeper)).collect();
+                    let longer = length + world.rng.below(patience);
+                    world.cut(Fault::OneWay, links, longer);
+                }
+                _ => {}
             }
             Ok(())
         }

@@ -251,7 +251,12 @@ fn draw_clients(patience: Time, adversary: bool, rng: &mut Rng) -> ClientOptions
         open_max: rng.pick(&[1, 1, 2, 4, 16]),
         timeout_min: patience * rng.pick(&[1, 4, 20]),
         timeout_max: patience * 40 + SECOND,
-        roam: rng.pick(&[Chance::NEVER, Chance(5_000), Chance::percent(5), Chance::percent(30)]),
+        // Where somebody aims at leaders, clients look around for another one.
+        roam: if adversary {
+            rng.pick(&[Chance(5_000), Chance::percent(5), Chance::percent(30), Chance::percent(30)])
+        } else {
+            rng.pick(&[Chance::NEVER, Chance(5_000), Chance::percent(5), Chance::percent(30)])
+        },
         own_sessions: rng.pick(&[Chance::NEVER, Chance::percent(50), Chance::percent(100)]),
         renew: rng.pick(&[Chance::NEVER, Chance(5_000), Chance(30_000)]),
         odd_size: rng.pick(&[Chance::NEVER, Chance(5_000), Chance(50_000)]),

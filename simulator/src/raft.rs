@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_core::{Entry, Membership, Wire};
+use synod_core::{Entry, Membership, NodeId, QuorumSystem, Wire};
 use synod_raft::{
     Append, AppendRejected, Appended, CommitNotice, HardState as RaftHardState, Heartbeat, HeartbeatReply,
     Message, NewerTerm, PreVote, PreVoteReply, Raft, RaftConfig, Vote, VoteReply,
@@ -52,6 +52,18 @@ impl LogAdapter for RaftAdapter {
             .uncommitted_bytes_max(rng.pick(&[40_000, 64 << 20]))
             .tail_bytes_max(rng.pick(&[1, 600, 5_000, 32 << 20]));
         (config, bounds)
+    }
+
+    /// Mostly majorities. Otherwise any sizes that meet as Raft needs, larger for decisions than for elections
+    /// included.
+    fn quorums(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
+        let count = members.len();
+        if rng.below(8) > 0 {
+            return QuorumSystem::majority(members.iter().copied());
+        }
+        let election = rng.between(count as u64 / 2 + 1, count as u64) as usize;
+        let replication = rng.between((count + 1 - election) as u64, count as u64) as usize;
+        QuorumSystem::Counted { members: members.iter().copied().collect(), election, replication }
     }
 
     fn observer(membership: &Membership) -> TermLedger<RaftAdapter> {
@@ -115,7 +127,6 @@ impl LogAdapter for RaftAdapter {
         Rare::SteppedDownSlowDisk,
         Rare::QuorumLost,
         Rare::Truncated,
-        Rare::TruncatedInUnit,
         Rare::EntriesLost,
         Rare::HardStateLost,
         Rare::CrashInFlush,

@@ -67,6 +67,8 @@ pub struct NodeView {
     pub clock: Clock,
     /// True if clients may turn to it.
     pub open: bool,
+    /// True if it says that it leads. Several may, and none of them may be right.
+    pub leads: bool,
 }
 
 /// A kind of cluster: what runs on each node, its clients, and the observer of both.
@@ -177,6 +179,11 @@ pub trait Subject: Sized {
     /// # Errors
     /// What does not hold.
     fn check(&mut self, moment: Moment, node: &Self::Node) -> Checked;
+
+    /// So many of `nodes` nodes, whichever they are, hold every quorum that progress needs.
+    fn quorum_len(&self, nodes: usize) -> usize {
+        nodes / 2 + 1
+    }
 
     /// Who leads, if anybody does: what faults are aimed at.
     fn leader(&self) -> Option<usize>;

@@ -613,7 +613,8 @@ impl<S: Subject> World<S> {
         };
         for (at, slot) in self.nodes.iter().enumerate() {
             let open = core.is_none_or(|core| core.contains(&at));
-            self.views.push(NodeView { up: slot.node.is_some(), clock: slot.clock, open });
+            let leads = slot.node.as_deref().is_some_and(|node| self.subject.describe(node).role == "leader");
+            self.views.push(NodeView { up: slot.node.is_some(), clock: slot.clock, open, leads });
         }
         let calls = self.subject.wake(self.at, client, &self.views, &mut self.rng, &mut self.agenda);
         self.schedule_wakes();
@@ -850,7 +851,7 @@ impl<S: Subject> World<S> {
     fn heal(&mut self) -> Checked {
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
         self.rng.shuffle(&mut order);
-        let quorum = self.nodes.len() / 2 + 1;
+        let quorum = self.subject.quorum_len(self.nodes.len());
         let size = if self.rng.coin() {
             self.nodes.len()
         } else {
@@ -874,6 +875,8 @@ impl<S: Subject> World<S> {
         for node in outside {
             if self.rng.coin() {
                 self.crash(node, Fault::Outage)?;
+                // One that is down already does not come back either.
+                self.nodes[node].life += 1;
             } else {
                 let all = (0..self.nodes.len()).filter(|other| *other != node);
                 let links: Vec<(usize, usize)> =

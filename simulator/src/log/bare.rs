@@ -11,7 +11,7 @@ use synod_core::{
 };
 use synod_replica::{Actions, Host};
 
-use super::{LogAdapter, Watch, membership};
+use super::{LogAdapter, Watch, membership, quorum_len};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::observer::read_index::ReadIndexes;
@@ -249,7 +249,12 @@ impl<A: LogAdapter> Subject for Bare<A> {
         let rest = if leader.is_none() { self.patience / 8 } else { 0 };
         agenda.wakes.push((at + rest + rng.exponential(self.think_mean) + 1, client));
         let leader = leader.filter(|_| rng.below(16) > 0);
-        let node = leader.unwrap_or_else(|| rng.index(nodes.len()));
+        let somebody = rng.index(nodes.len());
+        let node = leader.unwrap_or_else(|| {
+            // Often somebody who still says that it leads.
+            let mut around = (0..nodes.len()).map(|step| (somebody + step) % nodes.len());
+            around.find(|node| nodes[*node].leads && rng.coin()).unwrap_or(somebody)
+        });
         if !nodes[node].up || !nodes[node].open {
             return Vec::new();
         }
@@ -281,6 +286,10 @@ impl<A: LogAdapter> Subject for Bare<A> {
     fn check(&mut self, moment: Moment, node: &Self::Node) -> Checked {
         self.watch.verdict()?;
         A::check_protocol(moment.node, node.machine())
+    }
+
+    fn quorum_len(&self, nodes: usize) -> usize {
+        quorum_len(&self.membership, nodes)
     }
 
     fn leader(&self) -> Option<usize> {

@@ -208,11 +208,12 @@ impl Clients {
         if usable(me.node) && (me.open > 0 || !rng.chance(self.options.roam)) {
             return true;
         }
+        // Who looks for a leader believes whoever says that it leads, also one that has been replaced.
+        let wants_leader = rng.coin();
         let first = rng.index(nodes.len());
-        let Some(node) = (0..nodes.len()).map(|step| (first + step) % nodes.len()).find(|node| usable(*node))
-        else {
-            return false;
-        };
+        let mut around = (0..nodes.len()).map(|step| (first + step) % nodes.len());
+        let found = around.clone().find(|node| usable(*node) && nodes[*node].leads && wants_leader);
+        let Some(node) = found.or_else(|| around.find(|node| usable(*node))) else { return false };
         if node != me.node || !usable(me.node) {
             me.node = node;
             match &mut me.session {

@@ -8,7 +8,7 @@ use synod_replica::{Actions, ClientCall, Replica, ReplicaConfig, ReplicaEvent};
 
 use super::bare::{count_host, describe};
 use super::clients::Clients;
-use super::{LogAdapter, Registers, Watch, membership};
+use super::{LogAdapter, Registers, Watch, membership, quorum_len};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::observer::bounds::{self, Progress};
@@ -238,6 +238,10 @@ impl<A: LogAdapter> Subject for Full<A> {
         bounds::check(moment.node, progress)?;
         self.clients.check_deadlines(moment.node, moment.now)?;
         A::check_protocol(moment.node, node.protocol())
+    }
+
+    fn quorum_len(&self, nodes: usize) -> usize {
+        quorum_len(&self.membership, nodes)
     }
 
     fn leader(&self) -> Option<usize> {

@@ -167,6 +167,16 @@ pub(crate) fn membership<A: LogAdapter>(options: &Options, rng: &mut Rng) -> Mem
     Membership::new(members, quorums, options.clients.sessions).expect("the quorums of an adapter are valid")
 }
 
+/// The least number of nodes that hold an election and a replication quorum, whichever nodes they are.
+pub(crate) fn quorum_len(membership: &Membership, nodes: usize) -> usize {
+    let quorums = membership.quorums();
+    let holds_both = |count: usize| {
+        let set = (1..=count as u64).map(NodeId).collect();
+        quorums.is_election_quorum(&set) && quorums.is_replication_quorum(&set)
+    };
+    (1..=nodes).find(|count| holds_both(*count)).unwrap_or(nodes)
+}
+
 /// The rare paths of clients that a long sweep of the full replica must have taken.
 pub const EXPECTED_OF_REPLICAS: &[Rare] = &[
     Rare::ReadConfirmed,

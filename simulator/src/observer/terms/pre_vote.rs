@@ -1,5 +1,6 @@
 //! **PV** (Raft thesis, section 9.6): a node campaigns in a term only after an election quorum, itself included,
-//! said that it would vote for it there. So a node that lost touch never disturbs those who have not.
+//! said that it would vote for it there. So a node that lost touch never disturbs those who have not. And they hold
+//! a replication quorum too: a leader that can decide nothing steps down again, and elections would follow each other.
 
 use synod_core::{NodeId, NodeSet, QuorumSystem};
 
@@ -8,11 +9,11 @@ use crate::observer::{Checked, violation};
 /// A node campaigns in `term`; `supporters` has a bit for each node that said it would vote for it there.
 ///
 /// # Errors
-/// PV if they are no election quorum.
+/// PV if they are no election quorum, or no replication quorum.
 pub fn check(node: usize, term: u64, supporters: u16, quorums: &QuorumSystem) -> Checked {
     let all = supporters | 1 << node;
-    let members = (0..16).filter(|at| all & (1 << at) != 0).map(|at| NodeId(at + 1));
-    if quorums.is_election_quorum(&members.collect::<NodeSet>()) {
+    let members: NodeSet = (0..16).filter(|at| all & (1 << at) != 0).map(|at| NodeId(at + 1)).collect();
+    if quorums.is_election_quorum(&members) && quorums.is_replication_quorum(&members) {
         return Ok(());
     }
     Err(violation("PV", format!("n{} campaigns in term {term} without the support of a quorum", node + 1)))
