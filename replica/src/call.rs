@@ -61,7 +61,7 @@ pub enum ClientCall {
         deadline: Instant,
     },
     /// Open a session under a key of the shell's choice, not [`SessionKey::OWN`] and never used before.
-    /// Answered by [`ReplicaEvent::SessionOpened`].
+    /// Answered by [`ReplicaEvent::SessionOpened`]; with [`ProposeError::Full`] if too many are being opened or used.
     OpenSession {
         /// Names the session from now on.
         session: SessionKey,

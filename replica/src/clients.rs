@@ -128,6 +128,16 @@ impl Clients {
         self.entries
     }
 
+    /// Sessions that are being opened.
+    pub(crate) fn opening(&self) -> usize {
+        self.by_nonce.len()
+    }
+
+    /// Sessions that clients of this replica use.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Payload bytes of open proposals.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

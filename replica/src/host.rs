@@ -17,6 +17,9 @@ const UNFORCED_BYTES_MAX: usize = 1 << 20;
 /// A vector of packets that has room for more is not kept.
 const REUSED_PACKETS_MAX: usize = 64;
 
+/// Messages to one peer that may wait for writes, by default.
+pub(crate) const HELD_MESSAGES_MAX: usize = 1_024;
+
 /// Binds one machine to its surroundings: what every host owes every machine, and nothing about logs,
 /// clients or state machines.
 ///
@@ -24,6 +27,7 @@ const REUSED_PACKETS_MAX: usize = 64;
 /// - A load observes every write asked for before it.
 /// - Envelopes are stamped with the lives of both ends; stale and foreign ones are dropped and counted.
 /// - One flush makes at most one envelope per peer.
+/// - What waits for a disk is bounded: [`Host::hold_at_most`].
 pub struct Host<M: Machine> {
     node: NodeId,
     group: GroupId,
@@ -39,6 +43,7 @@ pub struct Host<M: Machine> {
     unforced_bytes: usize,
     /// Messages that wait for a write, with the life of the receiver that each is meant for.
     held: Vec<(Incarnation, Send<M::Message>)>,
+    held_messages_max: usize,
     loads: BTreeMap<LoadId, PendingLoad>,
     loads_issued: u64,
     answers: VecDeque<(LoadId, Result<Loaded, Compacted>)>,
@@ -68,6 +73,8 @@ pub struct HostCounters {
     pub foreign: u64,
     /// Messages that waited for a write.
     pub held: u64,
+    /// Messages dropped because too many to the same peer waited for writes already.
+    pub held_too_many: u64,
     /// Messages dropped because their receiver began a new life while they waited.
     pub outlived: u64,
     /// Messages dropped because the machine addressed somebody who is no peer.
@@ -82,6 +89,8 @@ struct Link<M> {
     id: NodeId,
     incarnation: Incarnation,
     greet: bool,
+    /// How many messages to it wait for writes.
+    held: usize,
     packets: Vec<Packet<M>>,
 }
 
@@ -120,6 +129,7 @@ impl<M: Machine> Host<M> {
             unforced: Vec::new(),
             unforced_bytes: 0,
             held: Vec::new(),
+            held_messages_max: HELD_MESSAGES_MAX,
             loads: BTreeMap::new(),
             loads_issued: 0,
             answers: VecDeque::new(),
@@ -336,6 +346,7 @@ impl<M: Machine> Host<M> {
                 continue;
             }
             let Some(link) = self.peers.iter_mut().find(|link| link.id == send.to) else { continue };
+            link.held -= 1;
             if life == Incarnation(0) || life == link.incarnation {
                 link.packets.push(Packet::Protocol(send.message));
             } else {
@@ -355,8 +366,13 @@ impl<M: Machine> Host<M> {
             };
             if send.after.is_none_or(|write| write <= self.durable) {
                 link.packets.push(Packet::Protocol(send.message));
+            } else if link.held >= self.held_messages_max {
+                // A disk that stands still must not collect what its machine goes on to say. The machine survives
+                // the loss as it survives that of a network, and the earlier messages leave the sooner.
+                self.counters.held_too_many += 1;
             } else {
                 self.counters.held += 1;
+                link.held += 1;
                 self.held.push((link.incarnation, send));
             }
         }
@@ -427,6 +443,18 @@ impl<M: Machine> Host<M> {
         self.counters
     }
 
+    /// Bounds the messages to one peer that wait for writes, from now on: further ones are dropped and counted.
+    /// 1,024 unless set.
+    pub fn hold_at_most(&mut self, messages_max: usize) {
+        self.held_messages_max = messages_max;
+    }
+
+    /// Messages that wait for writes, to whichever peer the most of them do.
+    #[must_use]
+    pub fn held_messages(&self) -> usize {
+        self.peers.iter().map(|link| link.held).max().unwrap_or(0)
+    }
+
     /// Lets `probe` see every single step from now on.
     pub fn set_probe(&mut self, probe: Box<dyn Probe<M>>) {
         self.probe = Some(probe);
@@ -442,6 +470,6 @@ impl<M: Machine> Host<M> {
 fn links<M>(membership: &Membership, node: NodeId) -> Vec<Link<M>> {
     membership
         .peers_of(node)
-        .map(|id| Link { id, incarnation: Incarnation(0), greet: true, packets: Vec::new() })
+        .map(|id| Link { id, incarnation: Incarnation(0), greet: true, held: 0, packets: Vec::new() })
         .collect()
 }

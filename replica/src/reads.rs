@@ -8,6 +8,9 @@ use synod_core::{ForwardedQuery, Incarnation, Instant, LogIndex, NodeId, ReadId}
 
 use crate::{QueryError, ReplicaEvent, Token};
 
+/// Barriers that may be under way at a time. There is one for each flush that brought reads.
+const BARRIERS_MAX: usize = 256;
+
 /// One read.
 pub(crate) struct PendingRead {
     pub(crate) asker: Asker,
@@ -104,6 +107,12 @@ impl Reads {
         if let Asker::Remote { node, id } = read.asker {
             self.remote.remove(&(node, id));
         }
+    }
+
+    /// True if another barrier may be asked for. The number of those that are not answered is bounded, those
+    /// whose reads have all expired included: the protocol holds something for each.
+    pub(crate) fn may_begin_barrier(&self) -> bool {
+        self.has_waiting() && self.barriers.len() < BARRIERS_MAX
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
@@ -249,6 +258,7 @@ impl Reads {
         for (_, reads) in &mut self.confirmed {
             reads.retain(&mut keep);
         }
+        self.confirmed.retain(|(_, reads)| !reads.is_empty());
         self.forwarded.retain(|_, (_, read)| keep(read));
         self.count -= ended;
         self.bytes -= ended_bytes;

@@ -14,6 +14,7 @@ use synod_core::{
 };
 
 use crate::clients::{Clients, Room};
+use crate::host::HELD_MESSAGES_MAX;
 use crate::reads::{Asker, PendingRead, Reads};
 use crate::sessions::{Opener, SessionOp, Sessions, Verdict};
 use crate::{
@@ -24,10 +25,13 @@ use crate::{
 /// How often a forwarded proposal may be handed on.
 const FORWARD_HOPS: u8 = 3;
 
+/// Sessions that the clients of one replica may have at a time.
+const LOCAL_SESSIONS_MAX: usize = 1 << 16;
+
 /// Bounds of one replica. They differ between replicas without harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaConfig {
-    /// Open proposals, and open reads, beyond which calls are refused.
+    /// Open proposals, open reads, and sessions being opened, beyond which calls are refused: each by itself.
     pub queue_entries_max: usize,
     /// Payload bytes of open proposals beyond which calls are refused.
     pub queue_bytes_max: usize,
@@ -41,6 +45,8 @@ pub struct ReplicaConfig {
     pub apply_entries_max: usize,
     /// Durable entries kept at hand, in bytes.
     pub tail_bytes_max: usize,
+    /// Messages to one peer that may wait for writes; further ones are dropped, as a network may.
+    pub held_messages_max: usize,
 }
 
 impl Default for ReplicaConfig {
@@ -53,6 +59,7 @@ impl Default for ReplicaConfig {
             batch_bytes_max: 4 << 20,
             apply_entries_max: 16_384,
             tail_bytes_max: 4 << 20,
+            held_messages_max: HELD_MESSAGES_MAX,
         }
     }
 }
@@ -68,6 +75,8 @@ pub struct ReplicaStatus {
     pub incarnation: Incarnation,
     /// Sessions there are, as applied here.
     pub sessions: usize,
+    /// What the replies that they keep weigh, in bytes.
+    pub session_reply_bytes: usize,
 }
 
 /// What a replica has done; counted since the start.
@@ -163,7 +172,8 @@ where
             // Nothing in this version compacts a log: without a snapshot its state could not be rebuilt.
             return Err(OpenError::Log { what: "it is compacted, and there is no snapshot to start from" });
         }
-        let host: Host<P> = Host::open(start, group, config.tail_bytes_max)?;
+        let mut host: Host<P> = Host::open(start, group, config.tail_bytes_max)?;
+        host.hold_at_most(config.held_messages_max);
         let seen = (host.machine().route(), host.machine().status().reign);
         Ok(Replica {
             host,
@@ -239,13 +249,18 @@ where
                 } else if session == SessionKey::OWN || self.clients.is_known(session) {
                     let result = Err(ProposeError::NoSession { payload: Bytes::new() });
                     self.events.push(ReplicaEvent::SessionOpened { token, result });
+                } else if self.clients.opening() >= self.config.queue_entries_max
+                    || self.clients.sessions() >= LOCAL_SESSIONS_MAX
+                {
+                    let result = Err(ProposeError::Full { payload: Bytes::new() });
+                    self.events.push(ReplicaEvent::SessionOpened { token, result });
                 } else {
                     let nonce = self.rng.next_u64();
                     self.clients.open(session, nonce, order, Some((token, deadline)));
                 }
             }
             ClientCall::AttachSession { session, client, order, next } => {
-                if !self.clients.is_known(session) {
+                if !self.clients.is_known(session) && self.clients.sessions() < LOCAL_SESSIONS_MAX {
                     self.clients.attach(session, client, order, next);
                 }
             }
@@ -305,7 +320,10 @@ where
     }
 
     fn on_close_session(&mut self, session: SessionKey) {
-        if let Some(client) = self.clients.close(session, &mut self.events) {
+        // Without a leader this waits. Where too much does, the session ends by not being used instead.
+        if let Some(client) = self.clients.close(session, &mut self.events)
+            && self.incoming.len() < self.config.queue_entries_max
+        {
             let nonce = self.rng.next_u64();
             self.incoming.push(Command {
                 kind: Kind::Session,
@@ -480,7 +498,7 @@ where
                 self.host.step(now, Input::Call(LogCall::Propose(commands)));
             }
         }
-        if self.reads.has_waiting() {
+        if self.reads.may_begin_barrier() {
             let id = self.reads.begin_barrier();
             self.counters.barriers += 1;
             self.host.step(now, Input::Call(LogCall::Read { id }));
@@ -807,7 +825,7 @@ where
         let routed = match self.seen.0 {
             Route::Here => {
                 let commands = self.clients.has_pending() || !self.incoming.is_empty();
-                (commands && self.full_until.is_none()) || self.reads.has_waiting()
+                (commands && self.full_until.is_none()) || self.reads.may_begin_barrier()
             }
             Route::Forward(_) => {
                 self.clients.has_pending() || self.reads.has_waiting() || !self.incoming.is_empty()
@@ -834,6 +852,7 @@ where
             applied: self.applied,
             incarnation: self.host.incarnation(),
             sessions: self.sessions.len(),
+            session_reply_bytes: self.sessions.reply_bytes(),
         }
     }
 
@@ -865,6 +884,12 @@ where
     #[must_use]
     pub fn tail_weight(&self) -> usize {
         self.host.tail_weight()
+    }
+
+    /// Messages that wait for writes, to whichever peer the most of them do.
+    #[must_use]
+    pub fn held_messages(&self) -> usize {
+        self.host.held_messages()
     }
 
     /// Lets `probe` see every single step of the protocol from now on.

@@ -1,4 +1,10 @@
 //! The session table: replicated state, changed by applied entries and by nothing else.
+//!
+//! It keeps at most `sessions_max` sessions, each with at most `window` replies. Their size is not bounded here. A
+//! reply is known only once its command is applied, and then it must be kept, or a retry of an applied command
+//! would have no answer; and whether the *next* command fits cannot depend on it, because replicas apply in batches
+//! of different lengths and would judge it before or after. So what the table weighs is the state machine's
+//! business: `window * sessions_max` times its largest reply at most, and the replica's status tells the sum.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,6 +23,8 @@ pub(crate) struct Sessions {
     limits: SessionLimits,
     table: FixedMap<ClientId, Session>,
     by_opener: BTreeMap<Opener, ClientId>,
+    /// What the stored replies weigh.
+    reply_bytes: usize,
 }
 
 /// Who opened a session: one request of one life of one node.
@@ -48,6 +56,15 @@ enum Slot {
     Applied(Bytes),
 }
 
+impl Slot {
+    fn weight(&self) -> usize {
+        match self {
+            Slot::Applied(reply) => reply.len(),
+            Slot::Open | Slot::Applying => 0,
+        }
+    }
+}
+
 /// What an entry of a session means at its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -76,7 +93,7 @@ pub(crate) enum SessionOp {
 
 impl Sessions {
     pub(crate) fn new(limits: SessionLimits) -> Sessions {
-        Sessions { limits, table: FixedMap::default(), by_opener: BTreeMap::new() }
+        Sessions { limits, table: FixedMap::default(), by_opener: BTreeMap::new(), reply_bytes: 0 }
     }
 
     /// Opens a session at `index`, or finds the one that an earlier copy of the same request opened. Beyond
@@ -109,6 +126,7 @@ impl Sessions {
     pub(crate) fn close(&mut self, client: ClientId) {
         if let Some(session) = self.table.remove(&client) {
             self.by_opener.remove(&session.opener);
+            self.reply_bytes -= session.replies.iter().map(Slot::weight).sum::<usize>();
         }
     }
 
@@ -133,7 +151,7 @@ impl Sessions {
         if session.order == Order::Ordered && request.sequence > session.next.max(settled) {
             return Verdict::OutOfOrder;
         }
-        session.settle_below(settled);
+        self.reply_bytes -= session.settle_below(settled);
         session.last_applied = index;
         session.next = session.next.max(Sequence(request.sequence.0.saturating_add(1)));
         let at = usize::try_from(ahead).expect("inside the window");
@@ -154,6 +172,7 @@ impl Sessions {
         let Some(session) = self.table.get_mut(&request.client) else { return };
         let Some(at) = request.sequence.0.checked_sub(session.first_incomplete.0) else { return };
         if let Some(slot) = usize::try_from(at).ok().and_then(|at| session.replies.get_mut(at)) {
+            self.reply_bytes += reply.len();
             *slot = Slot::Applied(reply.clone());
         }
     }
@@ -161,17 +180,26 @@ impl Sessions {
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
+
+    /// What the stored replies weigh, in bytes.
+    pub(crate) fn reply_bytes(&self) -> usize {
+        self.reply_bytes
+    }
 }
 
 impl Session {
-    fn settle_below(&mut self, settled: Sequence) {
+    /// Forgets the replies below `settled`; what they weighed.
+    fn settle_below(&mut self, settled: Sequence) -> usize {
+        let mut freed = 0;
         while self.first_incomplete < settled {
-            if self.replies.pop_front().is_none() {
+            let Some(slot) = self.replies.pop_front() else {
                 self.first_incomplete = settled;
-                return;
-            }
+                break;
+            };
+            freed += slot.weight();
             self.first_incomplete = self.first_incomplete.next();
         }
+        freed
     }
 }
 
@@ -327,6 +355,23 @@ mod tests {
         assert_eq!(sessions.open(LogIndex(3), other_life, Order::Unordered), ClientId(3));
         sessions.close(client);
         assert_eq!(sessions.open(LogIndex(4), opener(5), Order::Unordered), ClientId(4));
+    }
+
+    #[test]
+    fn what_stored_replies_weigh_is_what_is_stored() {
+        let mut sessions = table(8, 2);
+        let a = sessions.open(LogIndex(1), opener(1), Order::Unordered);
+        let b = sessions.open(LogIndex(2), opener(2), Order::Unordered);
+        for (index, (client, sequence, first)) in
+            [(a, 1, 1), (a, 3, 1), (b, 1, 1), (a, 1, 1), (a, 4, 4), (b, 5, 3)].into_iter().enumerate()
+        {
+            apply(&mut sessions, 100 + index as u64, request(client, sequence, first));
+        }
+        assert_eq!(sessions.reply_bytes(), 6, "number 4 of one and number 5 of the other, three digits each");
+        sessions.open(LogIndex(200), opener(3), Order::Unordered);
+        assert_eq!(sessions.reply_bytes(), 3, "one was evicted");
+        sessions.close(b);
+        assert_eq!(sessions.reply_bytes(), 0);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fixture::{Cluster, SECOND, hold_reads, put};
 use synod_core::{Membership, NodeId, QuorumSystem, SessionLimits};
-use synod_replica::{ClientCall, Consistency, Order, ProposeError, ReplicaConfig, SessionKey, Token};
+use synod_replica::{
+    ClientCall, Consistency, Order, ProposeError, QueryError, ReplicaConfig, SessionKey, Token,
+};
 
 const OWN: SessionKey = SessionKey::OWN;
 
@@ -368,4 +370,68 @@ fn a_read_that_takes_longer_than_the_retry_time_is_answered() {
     cluster.read(2, 1, "k", Consistency::Linearizable);
     with_round_trip(&mut cluster, 160, 8000);
     assert!(cluster.node(2).read.contains_key(&Token(1)), "not answered in 8 s at a round trip of 160 ms");
+}
+
+/// The barrier of a leader takes its time, and its reads expire before it stands.
+#[test]
+fn reads_that_expire_do_not_pile_up_barriers() {
+    let mut cluster = Cluster::of(2);
+    cluster.settle();
+    hold_reads(true);
+    for token in 1..=2_000 {
+        let (deadline, query) = (cluster.now + Duration::from_millis(1), Bytes::from_static(b"k"));
+        let consistency = Consistency::Linearizable;
+        cluster.call(1, ClientCall::Read { token: Token(token), query, consistency, deadline });
+        cluster.advance(Duration::from_millis(2));
+        assert_eq!(cluster.node(1).read[&Token(token)], Err(QueryError::TimedOut));
+    }
+    let asked = cluster.node(1).replica.counters().barriers;
+    assert!(asked <= 256, "the protocol was asked for {asked} barriers and has answered none");
+    cluster.read(1, 5_000, "k", Consistency::Linearizable);
+    hold_reads(false);
+    cluster.settle();
+    assert!(cluster.node(1).read[&Token(5_000)].is_ok(), "a read that waited for room is served");
+}
+
+#[test]
+fn sessions_being_opened_are_bounded_as_proposals_are() {
+    let config = ReplicaConfig { queue_entries_max: 3, ..ReplicaConfig::default() };
+    let mut cluster = Cluster::new(2, Membership::of_ids([1, 2]).unwrap(), config);
+    cluster.appoint(0);
+    let open = |cluster: &mut Cluster, n: u64| {
+        let (session, order, deadline) = (SessionKey(n), Order::Unordered, cluster.now + 10 * SECOND);
+        cluster.call(1, ClientCall::OpenSession { session, token: Token(n), order, deadline });
+    };
+    (1..=5).for_each(|n| open(&mut cluster, n));
+    let refused: Vec<Token> = cluster.node(1).opened.keys().copied().collect();
+    assert_eq!(refused, [Token(4), Token(5)]);
+    assert!(matches!(cluster.node(1).opened[&Token(4)], Err(ProposeError::Full { .. })));
+    cluster.appoint(1);
+    cluster.settle();
+    assert!((1..=3).all(|n| cluster.node(1).opened[&Token(n)].is_ok()));
+    open(&mut cluster, 6);
+    cluster.settle();
+    assert!(cluster.node(1).opened[&Token(6)].is_ok(), "those that are open use up no room");
+}
+
+/// The disk of the leader stands still while it goes on to speak.
+#[test]
+fn messages_behind_a_disk_that_stands_still_are_bounded_and_the_first_of_them_leave() {
+    let config = ReplicaConfig { held_messages_max: 8, ..ReplicaConfig::default() };
+    let mut cluster = Cluster::new(2, Membership::of_ids([1, 2]).unwrap(), config);
+    cluster.propose(1, OWN, 1, put("warm", "up"));
+    cluster.settle();
+    cluster.wire.clear();
+    for token in 10..40 {
+        cluster.propose(1, OWN, token, put("k", "v"));
+    }
+    assert_eq!(cluster.node(1).replica.held_messages(), 8);
+    assert_eq!(cluster.node(1).replica.counters().host.held_too_many, 22);
+    let copies = |cluster: &Cluster| {
+        cluster.wire.iter().map(|(_, inbound)| inbound.envelope.packets.len()).sum::<usize>()
+    };
+    assert_eq!(copies(&cluster), 0);
+    while cluster.persist_one(1) {}
+    assert_eq!(copies(&cluster), 8);
+    assert_eq!(cluster.node(1).replica.held_messages(), 0);
 }

@@ -89,6 +89,8 @@ pub struct NodeOptions {
     pub crash_in_flush: Chance,
     /// Durable entries kept at hand, in bytes.
     pub tail_bytes_max: usize,
+    /// Messages to one peer that may wait for writes.
+    pub held_messages_max: usize,
     /// Entries of crashed nodes that may be applied again, in total: the price of long logs.
     pub replayed_max: u64,
 }
@@ -151,6 +153,7 @@ impl Options {
                 Chance::NEVER
             },
             tail_bytes_max: rng.pick(&[1, 500, 4_000, 1 << 20]),
+            held_messages_max: rng.pick(&[4, 64, 1_024, 1_024]),
             replayed_max: 40_000,
         };
         let clients = draw_clients(patience, adversary, rng);

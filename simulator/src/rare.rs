@@ -64,6 +64,8 @@ rare! {
     CommitNotice = "decision sent alone",
     /// A message waited for a write.
     Held = "message waited for a write",
+    /// A message was dropped because too many waited for writes.
+    HeldTooMany = "message dropped behind a slow disk",
     /// An envelope of an earlier life was dropped.
     StaleSender = "envelope of an earlier life dropped",
     /// An envelope to an earlier life was dropped.

@@ -8,6 +8,7 @@
 //! | `load` | a load shows every write asked for before it, durable or not |
 //! | RI9 | a message that waits for a write leaves once that write and all before it are durable |
 //! | ST1, ST4 | a restart finds the state after a prefix of the units that holds every durable one |
+//! | `bound` | no more messages wait for writes than may |
 //! | `lives` | once a peer's later life was heard, nothing of an earlier one is; nothing meant for an earlier life is |
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,7 +25,7 @@ use synod_replica::{Actions, Host};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::log::count_host;
-use crate::observer::{Checked, Violation, recovery, violation};
+use crate::observer::{Checked, Violation, bounds, recovery, violation};
 use crate::options::Options;
 use crate::rare::{Rare, RareCounts};
 use crate::rng::{Chance, Rng};
@@ -258,6 +259,7 @@ struct Pending {
 pub struct Scribes {
     membership: Membership,
     tail_bytes_max: usize,
+    held_messages_max: usize,
     think_mean: Time,
     /// Positions in use.
     places: u64,
@@ -286,6 +288,7 @@ impl Scribes {
         Scribes {
             membership: Membership::of_ids(1..=options.replicas as u64).expect("there are nodes"),
             tail_bytes_max: options.node.tail_bytes_max,
+            held_messages_max: options.node.held_messages_max,
             think_mean: options.clients.think_mean.max(options.disk.sync_mean / 16),
             places: rng.log_between(4, 64),
             compacts: rng.pick(&[Chance::NEVER, Chance::percent(1)]),
@@ -457,8 +460,10 @@ impl Subject for Scribes {
             now: moment.now,
             seed,
         };
-        Host::open(start, GroupId(0), self.tail_bytes_max)
-            .map_err(|error| violation("ST1", format!("n{} does not open: {error}", moment.node + 1)))
+        let mut host = Host::open(start, GroupId(0), self.tail_bytes_max)
+            .map_err(|error| violation("ST1", format!("n{} does not open: {error}", moment.node + 1)))?;
+        host.hold_at_most(self.held_messages_max);
+        Ok(host)
     }
 
     fn receive(&mut self, moment: Moment, node: &mut Host<Scribe>, inbound: Inbound<Told>) {
@@ -605,8 +610,9 @@ impl Subject for Scribes {
         vec![(node, (0..=rng.below(4)).map(|_| self.draw_task(node, rng)).collect())]
     }
 
-    fn check(&mut self, _: Moment, _: &Host<Scribe>) -> Checked {
-        self.broken.take().map_or(Ok(()), Err)
+    fn check(&mut self, moment: Moment, node: &Host<Scribe>) -> Checked {
+        self.broken.take().map_or(Ok(()), Err)?;
+        bounds::held(moment.node, node.held_messages(), self.held_messages_max)
     }
 
     fn leader(&self) -> Option<usize> {
@@ -671,6 +677,7 @@ pub const EXPECTED: &[Rare] = &[
     Rare::EntriesLost,
     Rare::CrashInFlush,
     Rare::Held,
+    Rare::HeldTooMany,
     Rare::StaleSender,
     Rare::StaleReceiver,
     Rare::LoadedFromStorage,

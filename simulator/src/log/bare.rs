@@ -15,7 +15,7 @@ use super::{LogAdapter, Watch, membership, quorum_len};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::observer::read_index::ReadIndexes;
-use crate::observer::{Checked, LogObserver, Violation, violation};
+use crate::observer::{Checked, LogObserver, Violation, bounds, violation};
 use crate::options::Options;
 use crate::rare::{Rare, RareCounts};
 use crate::rng::{Chance, Rng};
@@ -30,6 +30,7 @@ pub struct Bare<A: LogAdapter> {
     patience: Time,
     reads: Chance,
     tail_bytes_max: usize,
+    held_messages_max: usize,
     watch: Watch<A>,
     read_indexes: ReadIndexes,
     /// The reads under way: where, and the least index that may answer.
@@ -77,6 +78,7 @@ impl<A: LogAdapter> Bare<A> {
             patience: options.patience,
             reads: options.clients.reads,
             tail_bytes_max: options.node.tail_bytes_max,
+            held_messages_max: options.node.held_messages_max,
             watch: Watch::new(&membership),
             membership,
             read_indexes: ReadIndexes::default(),
@@ -137,6 +139,7 @@ impl<A: LogAdapter> Subject for Bare<A> {
         let mut host = Host::open(start, GroupId(0), self.tail_bytes_max)
             .map_err(|error| violation("ST1", format!("n{} does not open: {error}", moment.node + 1)))?;
         self.watch.opened(moment.node, &recovered, host.machine())?;
+        host.hold_at_most(self.held_messages_max);
         host.set_probe(self.watch.probe(moment.node));
         Ok(host)
     }
@@ -285,6 +288,7 @@ impl<A: LogAdapter> Subject for Bare<A> {
 
     fn check(&mut self, moment: Moment, node: &Self::Node) -> Checked {
         self.watch.verdict()?;
+        bounds::held(moment.node, node.held_messages(), self.held_messages_max)?;
         A::check_protocol(moment.node, node.machine())
     }
 
@@ -363,6 +367,7 @@ pub(crate) fn count_host(rare: &mut RareCounts, counters: synod_replica::HostCou
     rare[Rare::StaleSender] += counters.stale_sender;
     rare[Rare::StaleReceiver] += counters.stale_receiver;
     rare[Rare::Held] += counters.held;
+    rare[Rare::HeldTooMany] += counters.held_too_many;
     rare[Rare::LoadedFromTail] += counters.loads_from_tail;
     rare[Rare::LoadedFromStorage] += counters.loads_from_storage;
 }

@@ -50,6 +50,7 @@ impl<A: LogAdapter> Full<A> {
             batch_bytes_max: rng.pick(&[1, 500, 4 << 20]),
             apply_entries_max: rng.pick(&[1, 7, 16_384, 16_384]),
             tail_bytes_max: options.node.tail_bytes_max,
+            held_messages_max: options.node.held_messages_max,
         };
         Full {
             config,
@@ -236,6 +237,7 @@ impl<A: LogAdapter> Subject for Full<A> {
         let last = self.watch.lock().observer.last_index(moment.node);
         let progress = Progress { applied: status.applied.0, decided: status.protocol.decided.0, last };
         bounds::check(moment.node, progress)?;
+        bounds::held(moment.node, node.held_messages(), self.replica_config.held_messages_max)?;
         self.clients.check_deadlines(moment.node, moment.now)?;
         A::check_protocol(moment.node, node.protocol())
     }

@@ -26,6 +26,14 @@ pub fn check(node: usize, progress: Progress) -> Checked {
     Err(violation("RI8", format!("n{}: applied {applied}, decided {decided}, last {last}", node + 1)))
 }
 
+/// Checks that a node keeps no more messages behind its disk than it may.
+///
+/// # Errors
+/// `bound`.
+pub fn held(node: usize, messages: usize, messages_max: usize) -> Checked {
+    bounded("messages to one peer that wait for writes", node, messages as u64, messages_max as u64)
+}
+
 /// Checks that a queue, window or message keeps its bound.
 ///
 /// # Errors
