@@ -46,6 +46,19 @@
 //! | early in an ordered session | not applied, nothing changes, may be decided again |
 //! | otherwise | applied; the reply is stored until the client has settled it |
 //!
+//! # What is bounded
+//!
+//! | what | by | beyond it |
+//! |---|---|---|
+//! | open proposals, their bytes, the largest | [`ReplicaConfig`] `queue_*`, `command_bytes_max` | refused, the command handed back |
+//! | open reads and their bytes | [`ReplicaConfig`] `queue_*` | refused |
+//! | barriers that no protocol has answered | 256 | reads wait under the next one |
+//! | sessions being opened; sessions in use here | [`ReplicaConfig`] `queue_entries_max`; 65,536 | refused |
+//! | messages to one peer that wait for writes | [`ReplicaConfig`] `held_messages_max` | dropped and counted |
+//! | durable entries kept at hand | [`ReplicaConfig`] `tail_bytes_max` | read back from the storage |
+//! | sessions, and unsettled commands of each | [`synod_core::SessionLimits`], the same on all replicas | the least recent ends; not applied |
+//! | bytes of stored replies | the two above times the largest reply; [`ReplicaStatus::session_reply_bytes`] tells | `sessions.rs` says why |
+//!
 //! # What is not in it
 //!
 //! Protocol decisions (they are the protocol's), tasks, sockets, files and clocks (`synod-runtime`).
