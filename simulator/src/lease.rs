@@ -173,6 +173,11 @@ impl Subject for Leases {
         node.step(moment.now, Input::Tick);
     }
 
+    fn settle(&mut self, moment: Moment, node: &mut Host<PaxosLease>, output: &mut Output<Message>) {
+        node.settle(moment.now, &mut self.actions);
+        output.writes.append(&mut self.actions.writes);
+    }
+
     fn flush(
         &mut self,
         moment: Moment,
@@ -180,8 +185,9 @@ impl Subject for Leases {
         output: &mut Output<Message>,
         agenda: &mut Agenda,
     ) -> Checked {
-        node.flush(moment.now, &mut self.actions, &mut self.events);
-        std::mem::swap(&mut output.writes, &mut self.actions.writes);
+        node.sort(moment.now, &mut self.actions, &mut self.events);
+        node.finish(&mut self.actions);
+        output.writes.append(&mut self.actions.writes);
         std::mem::swap(&mut output.envelopes, &mut self.actions.envelopes);
         std::mem::swap(&mut output.loads, &mut self.actions.loads);
         let mut events = std::mem::take(&mut self.events);
