@@ -8,7 +8,7 @@ pub mod progress;
 pub mod record;
 pub mod run;
 
-use synod_runtime::StartError;
+use crate::contenders::LifeError;
 
 /// How long after its crash a node is started again.
 pub const RESTART_AFTER: std::time::Duration = std::time::Duration::from_millis(300);
@@ -25,7 +25,7 @@ pub enum RunError {
     Interrupted,
     /// A node did not start.
     #[error("a node did not start")]
-    Start(#[from] StartError),
+    Start(#[from] LifeError),
     /// Nobody was elected.
     #[error("no leader within {} s", PATIENCE.as_secs())]
     NoLeader,

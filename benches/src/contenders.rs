@@ -1,12 +1,17 @@
 //! The protocols there are. A new one is one line in [`all`]; nothing else here names a protocol.
 
+use std::io;
+
 use futures::future::BoxFuture;
 use synod_core::memory::{MemoryNetwork, MemoryStorage};
 use synod_core::{Machine, Membership, NodeId, OpenError, ProtocolConfig};
 use synod_raft::Raft;
 use synod_runtime::{Node, StartError};
+use synod_transport::{Tcp, TcpError};
 
 use crate::core_cost::{self, CoreCost, Cost};
+use crate::loopback::Loopback;
+use crate::options::TransportKind;
 use crate::state_machine::Replicated;
 
 /// Every protocol, in the order of tables.
@@ -35,8 +40,11 @@ pub trait Contender: Send + Sync {
     /// Replicas `1..=replicas` and their quorums.
     fn membership(&self, replicas: u64) -> Membership;
 
-    /// A network in memory that carries its messages.
-    fn network(&self) -> Box<dyn Network>;
+    /// A network of `replicas` nodes that carries its messages.
+    ///
+    /// # Errors
+    /// The operating system's, if it has no ports.
+    fn network(&self, transport: TransportKind, replicas: u64) -> io::Result<Box<dyn Network>>;
 
     /// What ordering a command costs in its core.
     ///
@@ -50,8 +58,23 @@ pub trait Network: Send + Sync {
     /// Starts a node on the current tokio runtime.
     ///
     /// # Errors
-    /// [`StartError`], from the future.
-    fn start(&self, life: Life) -> BoxFuture<'_, Result<Node, StartError>>;
+    /// [`LifeError`], from the future.
+    fn start(&self, life: Life) -> BoxFuture<'_, Result<Node, LifeError>>;
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LifeError {
+    /// It says so.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It cannot be reached.
+    #[error(transparent)]
+    Transport(#[from] TcpError),
+    /// There are no ports for a network.
+    #[error("no ports")]
+    Ports(#[source] io::Error),
 }
 
 /// What a node starts with.
@@ -98,8 +121,12 @@ where
         (self.membership)(replicas)
     }
 
-    fn network(&self) -> Box<dyn Network> {
-        Box::new(TypedNetwork { config: self.config, links: MemoryNetwork::new() })
+    fn network(&self, transport: TransportKind, replicas: u64) -> io::Result<Box<dyn Network>> {
+        let links = match transport {
+            TransportKind::Memory => Links::Memory(MemoryNetwork::new()),
+            TransportKind::Tcp => Links::Tcp(Loopback::reserve(replicas)?),
+        };
+        Ok(Box::new(TypedNetwork { config: self.config, links }))
     }
 
     fn core_cost(&self, plan: CoreCost) -> Result<Cost, OpenError> {
@@ -109,22 +136,34 @@ where
 
 struct TypedNetwork<C: ProtocolConfig> {
     config: fn() -> C,
-    links: MemoryNetwork<MessageOf<C>>,
+    links: Links<MessageOf<C>>,
+}
+
+enum Links<M> {
+    Memory(MemoryNetwork<M>),
+    Tcp(Loopback),
 }
 
 impl<C: ProtocolConfig> Network for TypedNetwork<C>
 where
     MessageOf<C>: Send,
 {
-    fn start(&self, life: Life) -> BoxFuture<'_, Result<Node, StartError>> {
-        let builder = Node::builder(life.node, (self.config)())
-            .membership(life.membership)
-            .storage(life.storage)
-            .transport(self.links.attach(life.node))
-            .state_machine(life.state_machine)
-            .metering(true)
-            .drain_timeout(DRAIN);
-        Box::pin(builder.start())
+    fn start(&self, life: Life) -> BoxFuture<'_, Result<Node, LifeError>> {
+        Box::pin(async move {
+            let builder = Node::builder(life.node, (self.config)())
+                .membership(life.membership)
+                .storage(life.storage)
+                .state_machine(life.state_machine)
+                .metering(true)
+                .drain_timeout(DRAIN);
+            let builder = match &self.links {
+                Links::Memory(network) => builder.transport(network.attach(life.node)),
+                Links::Tcp(ports) => {
+                    builder.transport(Tcp::bind(ports.address(life.node), ports.peers()).await?)
+                }
+            };
+            Ok(builder.start().await?)
+        })
     }
 }
 

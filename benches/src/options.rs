@@ -200,9 +200,6 @@ impl Options {
                 return Some(format!("--protocols: `{name}` is listed twice"));
             }
         }
-        if self.transport == TransportKind::Tcp {
-            return Some("--transport tcp is not available yet; use memory".to_owned());
-        }
         if self.storage == StorageKind::Wal {
             return Some("--storage wal is not available yet; use memory".to_owned());
         }
@@ -303,7 +300,7 @@ mod tests {
     fn every_option_of_the_command_line_is_understood() {
         let options = parse(
             "--protocols zab --replicas 5 --clients 9 --payload 64 --keys 7 --clients-at spread --rate 1000 \
-             --read-ratio 0.9 --seconds 2.5 --transport memory --storage memory --flavour multi-thread \
+             --read-ratio 0.9 --seconds 2.5 --transport tcp --storage memory --flavour multi-thread \
              --no-faults --history h.jsonl --json",
         )
         .unwrap();
@@ -311,7 +308,7 @@ mod tests {
         assert_eq!((options.replicas, options.clients, options.payload, options.keys), (5, 9, 64, 7));
         assert_eq!((options.clients_at, options.rate), (ClientsAt::Spread, Some(1000.0)));
         assert_eq!((options.read_ratio, options.seconds), (0.9, 2.5));
-        assert_eq!(options.flavour, Flavour::MultiThread);
+        assert_eq!((options.transport, options.flavour), (TransportKind::Tcp, Flavour::MultiThread));
         assert!(options.no_faults && options.json && options.history.is_some());
         assert!(parse("--input lines.txt").unwrap().input.is_some());
     }
@@ -319,7 +316,6 @@ mod tests {
     #[test]
     fn a_bad_option_is_one_line_that_names_it() {
         for (args, word) in [
-            ("--transport tcp", "--transport tcp"),
             ("--storage wal", "--storage wal"),
             ("--transport pigeon", "pigeon"),
             ("--protocols paxos", "unknown protocol `paxos`"),

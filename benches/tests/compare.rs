@@ -36,8 +36,19 @@ impl Drop for Scratch {
 
 #[test]
 fn a_crashed_leader_leaves_a_linearizable_history_equal_replicas_and_no_errors() {
-    let history = Scratch::new("history", b"");
+    crashed_leader("memory", "current-thread");
+}
+
+#[test]
+fn a_crashed_leader_over_tcp_leaves_the_same() {
+    crashed_leader("tcp", "current-thread");
+    crashed_leader("tcp", "multi-thread");
+}
+
+fn crashed_leader(transport: &str, flavour: &str) {
+    let history = Scratch::new(&format!("history-{transport}-{flavour}"), b"");
     let args = ["--protocols", "raft", "--seconds", "1", "--clients", "8", "--keys", "100", "--json"];
+    let args = [&args[..], &["--transport", transport, "--flavour", flavour]].concat();
     let output = compare(&[&args[..], &["--history", history.path()]].concat());
     assert!(output.status.success(), "{output:?}");
     let rows: Vec<serde_json::Value> =

@@ -194,7 +194,8 @@ fn replicate_file(options: &Options, path: &Path, interrupt: &Interrupt) -> Resu
     for contender in options.protocols.iter().filter_map(|name| contenders::named(name)) {
         let name = contender.name();
         let runtime = runtime(options.flavour);
-        let replicas = runtime.block_on(input::run(&*contender, options.replicas, &lines, crash, interrupt));
+        let run = input::run(&*contender, options.transport, options.replicas, &lines, crash, interrupt);
+        let replicas = runtime.block_on(run);
         runtime.shutdown_background();
         let replicas = replicas.map_err(|error| End::Run(name.to_owned(), error))?;
         print_digests(name, &replicas, &file, options.json);
@@ -237,7 +238,7 @@ fn runtime(flavour: Flavour) -> Runtime {
         Flavour::CurrentThread => Builder::new_current_thread(),
         Flavour::MultiThread => Builder::new_multi_thread(),
     };
-    builder.enable_time().build().expect("threads for a runtime")
+    builder.enable_all().build().expect("threads for a runtime")
 }
 
 /// Prints to standard output; a reader that went away is no error.

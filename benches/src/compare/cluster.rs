@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use synod_core::memory::MemoryStorage;
 use synod_core::{LogIndex, Membership, NodeId, Reign};
-use synod_runtime::{Consistency, Node, StartError};
+use synod_runtime::{Consistency, Node};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::contenders::{Contender, Life, Network};
+use crate::contenders::{Contender, Life, LifeError, Network};
+use crate::options::TransportKind;
 use crate::state_machine::{Replicated, STATE_QUERY};
 
 /// Replicas `1..=n` in this process. Where they are found is told by [`Seats`].
@@ -41,16 +42,17 @@ impl Cluster {
     /// Starts `replicas` nodes with empty logs.
     ///
     /// # Errors
-    /// [`StartError`] of the first that did not start.
+    /// [`LifeError`] of the first that did not start.
     pub async fn start(
         contender: &dyn Contender,
+        transport: TransportKind,
         replicas: u64,
         state_machine: fn() -> Replicated,
-    ) -> Result<Cluster, StartError> {
+    ) -> Result<Cluster, LifeError> {
         let membership = contender.membership(replicas);
         let fresh = |id: NodeId| Replica { id, storage: MemoryStorage::new(), lives: Vec::new() };
         let mut cluster = Cluster {
-            network: contender.network(),
+            network: contender.network(transport, replicas).map_err(LifeError::Ports)?,
             replicas: membership.members().iter().map(|member| fresh(member.id)).collect(),
             membership,
             state_machine,
@@ -78,8 +80,8 @@ impl Cluster {
     /// Starts a node, on the storage of its last life if it had one.
     ///
     /// # Errors
-    /// [`StartError`].
-    pub async fn restart(&mut self, at: usize) -> Result<(), StartError> {
+    /// [`LifeError`].
+    pub async fn restart(&mut self, at: usize) -> Result<(), LifeError> {
         let replica = &mut self.replicas[at];
         let life = Life {
             node: replica.id,

@@ -14,6 +14,7 @@ use super::cluster::{Cluster, Seats};
 use super::progress::{Interrupt, Progress};
 use super::{PATIENCE, RESTART_AFTER, RunError};
 use crate::contenders::Contender;
+use crate::options::TransportKind;
 use crate::state_machine::{Replicated, Summary};
 
 /// Lines proposed in one call. Two calls' worth fit into the window of a session.
@@ -61,6 +62,7 @@ impl Replicas {
 /// [`RunError`].
 pub async fn run(
     contender: &dyn Contender,
+    transport: TransportKind,
     replicas: u64,
     lines: &[Bytes],
     crash: bool,
@@ -68,7 +70,7 @@ pub async fn run(
 ) -> Result<Replicas, RunError> {
     let progress = Progress::start(contender.name(), Duration::from_secs(1), interrupt);
     progress.say("starting");
-    let mut cluster = Cluster::start(contender, replicas, Replicated::lines).await?;
+    let mut cluster = Cluster::start(contender, transport, replicas, Replicated::lines).await?;
     let outcome = with_cluster(&mut cluster, lines, crash, &progress).await;
     progress.say("shutting down");
     cluster.shutdown().await;

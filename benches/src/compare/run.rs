@@ -124,7 +124,8 @@ impl std::fmt::Display for Account {
 pub async fn run(plan: &Plan<'_>, interrupt: &Interrupt) -> Result<Outcomes, RunError> {
     let progress = Progress::start(plan.name, WARM_UP + plan.options.measured(), interrupt);
     progress.say("starting");
-    let mut cluster = Cluster::start(plan.contender, plan.replicas, Replicated::store).await?;
+    let mut cluster =
+        Cluster::start(plan.contender, plan.options.transport, plan.replicas, Replicated::store).await?;
     let outcome = with_cluster(plan, &progress, &mut cluster).await;
     progress.say("shutting down");
     cluster.shutdown().await;
