@@ -1,5 +1,9 @@
 //! What happened, kept for people: only when a single seed is replayed.
 
+use std::collections::BTreeMap;
+
+use synod_clocks::{ActorId, VectorClock, VectorTime};
+
 use crate::clock::Time;
 
 /// A run, event by event.
@@ -129,6 +133,27 @@ impl Trace {
         self.items.push(Item { at, step, what });
     }
 
+    /// What had happened before each item: its vector time, if it is something that happened at a node.
+    ///
+    /// The line of a node is one actor through all of its lives: what was durable carries over.
+    #[must_use]
+    pub fn vector_times(&self, nodes: usize) -> Vec<Option<VectorTime>> {
+        let mut clocks: Vec<VectorClock> =
+            (0..nodes).map(|node| VectorClock::new(ActorId::new(node as u32))).collect();
+        let mut sent: BTreeMap<u64, VectorTime> = BTreeMap::new();
+        let happened = self.items.iter().map(|item| match &item.what {
+            What::Message { from, id, .. } => {
+                let time = clocks[*from].send();
+                sent.insert(*id, time.clone());
+                Some(time)
+            }
+            What::Delivered { id, to, taken: true } => Some(clocks[*to].receive(sent.get(id)?)),
+            What::Node { node, .. } => Some(clocks[*node].local()),
+            What::Delivered { taken: false, .. } | What::Cut { .. } | What::World { .. } => None,
+        });
+        happened.collect()
+    }
+
     /// The trace as lines.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.items.iter().map(|item| {
@@ -153,5 +178,29 @@ impl Trace {
                 What::World { text } => format!("{time} {text}"),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_clocks::Causality;
+
+    use super::*;
+
+    #[test]
+    fn a_delivery_happened_after_its_message_and_beside_what_it_has_not_heard_of() {
+        let mut trace = Trace::default();
+        let local = |node| What::Node { node, kind: Kind::Tick, text: String::new() };
+        trace.push(1, 0, What::Message { from: 0, to: 1, id: 7, text: String::new(), lost: None });
+        trace.push(2, 1, local(0));
+        trace.push(2, 2, local(1));
+        trace.push(3, 3, What::Delivered { id: 7, to: 1, taken: true });
+        trace.push(4, 4, What::Delivered { id: 7, to: 1, taken: false });
+        let times = trace.vector_times(2);
+        let compare = |a: usize, b: usize| times[a].as_ref().unwrap().compare(times[b].as_ref().unwrap());
+        assert_eq!(compare(0, 3), Causality::Before);
+        assert_eq!(compare(2, 3), Causality::Before);
+        assert_eq!(compare(1, 3), Causality::Concurrent);
+        assert_eq!(times[4], None);
     }
 }
