@@ -66,12 +66,12 @@
 //!
 //! | invariant | where it is kept | where it is checked |
 //! |---|---|---|
-//! | ST1: the recovered log is that after some prefix of the units which holds every acknowledged one | `engine.rs`: one batch, one sync | `tests/crash_points.rs`, `tests/conformance.rs` |
+//! | ST1: the recovered log is that after some prefix of the units which holds every acknowledged one | `engine.rs`: one batch, one sync | `tests/engine/crash_points.rs`, `conformance.rs` |
 //! | ST2: nothing that was never written appears | `format.rs`: salt, offset and number in every checksum | the same |
 //! | ST3: recovering twice gives the same | `engine.rs`, `repair` | the same |
 //! | ST4: hard state never goes back | hard state in the batch of its unit, and in every checkpoint | the same |
 //! | ST5: the log is complete above its compaction bound | `engine.rs`, `give_up`; `recovery/mod.rs` | the same |
-//! | ST6: damage is harmless, or refused | `recovery/cases.rs`, `reader.rs` | `tests/damage.rs` |
+//! | ST6: damage is harmless, or refused | `recovery/cases.rs`, `reader.rs` | `tests/engine/damage.rs` |
 //!
 //! # Features
 //!

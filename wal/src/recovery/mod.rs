@@ -118,7 +118,8 @@ fn find_oldest<D: Disk>(
     numbers: &[SegmentNumber],
     names: &[String],
 ) -> Result<(SegmentNumber, Identity), WalError> {
-    let mut first_problem = None;
+    // Of the oldest segment, if none can be read: a newer one may be a spare.
+    let mut problem = None;
     for number in numbers.iter().rev() {
         let name = segment_name(*number);
         let loaded = match load(disk, *number) {
@@ -131,7 +132,7 @@ fn find_oldest<D: Disk>(
                 (header.identity, loaded)
             }
             Err(error @ WalError::Corrupt { .. }) => {
-                first_problem.get_or_insert(error);
+                problem = Some(error);
                 continue;
             }
             Err(error) => return Err(error),
@@ -145,11 +146,10 @@ fn find_oldest<D: Disk>(
         if let Some(oldest) = oldest {
             return Ok((oldest, identity));
         }
-        first_problem
-            .get_or_insert_with(|| WalError::corrupt(&name, SEGMENT_HEADER_LEN, "no batch stands here"));
+        problem = Some(WalError::corrupt(&name, SEGMENT_HEADER_LEN, "no batch stands here"));
     }
     let found = names.iter().find(|name| !name.ends_with(TEMPORARY) && *name != crate::lock::LOCK_NAME);
-    Err(first_problem.unwrap_or(WalError::NoLog { place: "the folder".to_owned(), found: found.cloned() }))
+    Err(problem.unwrap_or(WalError::NoLog { place: "the folder".to_owned(), found: found.cloned() }))
 }
 
 /// Reads a whole segment whose header is right.

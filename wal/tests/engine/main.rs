@@ -1,5 +1,7 @@
 //! The log on a disk in memory that crashes, and on real files.
 
 mod conformance;
-#[allow(dead_code, reason = "damage and recording are for the tests that follow")]
+mod crash_points;
+mod damage;
 mod memory_disk;
+mod model;

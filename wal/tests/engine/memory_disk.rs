@@ -80,6 +80,11 @@ impl MemoryDisk {
         self.lock().contents.clone()
     }
 
+    /// Changes a file at rest.
+    pub(crate) fn damage(&self, name: &str, damage: impl FnOnce(&mut Vec<u8>)) {
+        self.lock().contents.damage(name, damage);
+    }
+
     /// How many changes and syncs there were so far.
     pub(crate) fn operations(&self) -> u64 {
         self.lock().operations
