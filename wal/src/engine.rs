@@ -18,7 +18,7 @@ use crate::format::{
 use crate::index::{Change, Extent, note_entry};
 use crate::reader::{Reader, Shared};
 use crate::recovery::{Scan, scan};
-use crate::segment::{Preparation, RECYCLED, Segment, TEMPORARY, segment_len_for};
+use crate::segment::{PREPARED, Preparation, RECYCLED, Segment, TEMPORARY, segment_len_for};
 use crate::{Disk, WalOptions};
 
 /// A log on a [`Disk`].
@@ -108,7 +108,7 @@ impl<D: Disk> Engine<D> {
             number: SegmentNumber(1),
             life: Incarnation(0),
             len: self.options.segment_bytes,
-            recycled: None,
+            recycled: false,
         };
         // A log that can be seen has a first batch, so an empty one is never mistaken for a damaged one.
         preparation.run_with(|segment| {
@@ -305,7 +305,7 @@ impl<D: Disk> Log<D> {
         let needed = segment_len_for(len);
         let next = match std::mem::replace(&mut self.spare, Spare::None).finish()? {
             Some(spare) if spare.len >= needed => spare,
-            _ => self.preparation(disk, options.segment_bytes.max(needed), options).run()?,
+            _ => self.preparation(disk, options.segment_bytes.max(needed), options)?.run()?,
         };
         self.writer.begin(self.position, self.active.checksums());
         self.writer.seal(next.number, next.salt);
@@ -361,7 +361,7 @@ impl<D: Disk> Log<D> {
     fn prepare_ahead(&mut self, disk: &Arc<D>, options: &WalOptions) -> Result<(), WalError> {
         match &self.spare {
             Spare::None => {
-                let preparation = self.preparation(disk, options.segment_bytes, options);
+                let preparation = self.preparation(disk, options.segment_bytes, options)?;
                 let thread = std::thread::Builder::new().name("synod-wal-spare".to_owned());
                 let work =
                     thread.spawn(move || preparation.run()).map_err(WalError::io("start", "a thread"))?;
@@ -376,17 +376,26 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    fn preparation(&mut self, disk: &Arc<D>, len: u64, options: &WalOptions) -> Preparation<D> {
-        let recycles = self.recycled && len == options.segment_bytes;
-        self.recycled &= !recycles;
-        Preparation {
+    /// What makes the next segment. One is under way at a time.
+    fn preparation(
+        &mut self,
+        disk: &Arc<D>,
+        len: u64,
+        options: &WalOptions,
+    ) -> Result<Preparation<D>, WalError> {
+        let recycled = self.recycled && len == options.segment_bytes;
+        if recycled {
+            disk.rename(RECYCLED, PREPARED).map_err(WalError::io("rename", RECYCLED))?;
+            self.recycled = false;
+        }
+        Ok(Preparation {
             disk: Arc::clone(disk),
             identity: self.identity,
             number: self.active.number.next(),
             life: self.life,
             len,
-            recycled: recycles.then_some(RECYCLED),
-        }
+            recycled,
+        })
     }
 
     /// How long the records are that a segment begins with.

@@ -76,6 +76,7 @@
 //! # Features
 //!
 //! - `cli` (default): the binary `wal`, which shows and verifies logs.
+//! - `redb`: a second durable storage in the module `redb`, which shows how to write one.
 
 mod disk;
 mod engine;
@@ -88,6 +89,8 @@ mod lock;
 mod options;
 mod reader;
 mod recovery;
+#[cfg(feature = "redb")]
+pub mod redb;
 mod segment;
 mod wal;
 

@@ -76,8 +76,9 @@ pub(crate) struct Preparation<D> {
     /// The life that makes it.
     pub(crate) life: Incarnation,
     pub(crate) len: u64,
-    /// A segment that nobody needs any more, already under a temporary name.
-    pub(crate) recycled: Option<&'static str>,
+    /// True if a segment that nobody needs any more already stands under [`PREPARED`]: it becomes the new one. The
+    /// name is this preparation's alone; the log goes on to give up segments meanwhile.
+    pub(crate) recycled: bool,
 }
 
 /// Where a segment is made; it gets its name when it is whole.
@@ -100,17 +101,17 @@ impl<D: Disk> Preparation<D> {
         self,
         fill: impl FnOnce(&Segment<D::File>) -> Result<(), WalError>,
     ) -> Result<Segment<D::File>, WalError> {
-        let temporary = self.recycled.unwrap_or(PREPARED);
-        let file = match self.recycled {
+        let file = if self.recycled {
             // The old bytes are overwritten, not trusted to their salt alone: a part of the log that was never
             // written is blank, and that tells a torn batch from a damaged one.
-            Some(name) => self.disk.open(name).map_err(WalError::io("open", name))?,
-            None => self.disk.create(temporary).map_err(WalError::io("create", temporary))?,
+            self.disk.open(PREPARED).map_err(WalError::io("open", PREPARED))?
+        } else {
+            self.disk.create(PREPARED).map_err(WalError::io("create", PREPARED))?
         };
         let salt = Salt::of(&self.identity, self.number, self.life);
         let segment = Segment {
             number: self.number,
-            name: temporary.to_owned(),
+            name: PREPARED.to_owned(),
             file: Arc::new(file),
             salt,
             len: self.len,
@@ -121,7 +122,7 @@ impl<D: Disk> Preparation<D> {
         fill(&segment)?;
         segment.sync()?;
         let name = segment_name(self.number);
-        self.disk.rename(temporary, &name).map_err(WalError::io("rename", temporary))?;
+        self.disk.rename(PREPARED, &name).map_err(WalError::io("rename", PREPARED))?;
         self.disk.sync_dir().map_err(WalError::io("sync of the folder", &name))?;
         Ok(Segment { name, ..segment })
     }

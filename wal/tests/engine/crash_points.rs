@@ -52,7 +52,7 @@ pub(crate) fn run(seed: u64, units: usize, images: u64) -> Tally {
     let mut tally = Tally { units, operations: recording.operations.len(), ..Tally::default() };
     for operation in &recording.operations {
         if let Operation::Rename { from, .. } = operation {
-            tally.segments_made += u64::from(from.ends_with(".tmp"));
+            tally.segments_made += u64::from(from == "prepared.tmp");
             tally.segments_recycled += u64::from(from == "recycled.tmp");
         }
     }
