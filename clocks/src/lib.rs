@@ -112,8 +112,8 @@
 //!
 //! - Counters are never zero and vectors are sorted, so that equal histories are equal values. There is no `PartialOrd`:
 //!   see [`Causality`].
-//! - Hybrid time is one number whose carry goes from the counter into the wall part; the paper leaves a full counter open.
-//!   Readings are rounded down, not up.
+//! - Hybrid time is one number, so a full counter carries into the wall part instead of failing. Readings are rounded
+//!   down.
 //! - A dotted set has no anonymous values, and deleting is a discard without an event of its own: it needs no dot, and
 //!   two replicas that delete at once agree.
 //! - Interval tree clocks, and pruning by age as in Riak, are not here. [`VersionVector::prune`] says what forgetting costs.
