@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use synod_benches::compare::cluster::Cluster;
+use synod_benches::compare::cluster::{Cluster, Surroundings};
 use synod_benches::contenders::{self, Contender};
-use synod_benches::options::TransportKind;
+use synod_benches::options::{StorageKind, TransportKind};
 use synod_benches::state_machine::Replicated;
 use synod_benches::workload::Format;
 use synod_checker::ValueId;
@@ -55,8 +55,9 @@ struct Subject {
 impl Subject {
     fn start(contender: &dyn Contender, clients: u32) -> Subject {
         let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
+        let surroundings = Surroundings { transport: TransportKind::Memory, storage: StorageKind::Memory };
         let cluster = runtime.block_on(async {
-            let cluster = Cluster::start(contender, TransportKind::Memory, 3, Replicated::store)
+            let cluster = Cluster::start(contender, surroundings, 3, Replicated::store)
                 .await
                 .expect("nodes in memory start");
             cluster.seats().leader().await;

@@ -3,13 +3,14 @@
 use std::io;
 
 use futures::future::BoxFuture;
-use synod_core::memory::{MemoryNetwork, MemoryStorage};
+use synod_core::memory::MemoryNetwork;
 use synod_core::{Machine, Membership, NodeId, OpenError, ProtocolConfig};
 use synod_raft::Raft;
 use synod_runtime::{Node, StartError};
 use synod_transport::{Tcp, TcpError};
 
 use crate::core_cost::{self, CoreCost, Cost};
+use crate::logs::{Log, LogError};
 use crate::loopback::Loopback;
 use crate::options::TransportKind;
 use crate::state_machine::Replicated;
@@ -72,6 +73,9 @@ pub enum LifeError {
     /// It cannot be reached.
     #[error(transparent)]
     Transport(#[from] TcpError),
+    /// Its log cannot be made or opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// There are no ports for a network.
     #[error("no ports")]
     Ports(#[source] io::Error),
@@ -85,7 +89,7 @@ pub struct Life {
     /// Who takes part.
     pub membership: Membership,
     /// Its log, with what earlier lives left there.
-    pub storage: MemoryStorage,
+    pub log: Log,
     /// Its state machine, empty.
     pub state_machine: Replicated,
 }
@@ -152,10 +156,13 @@ where
         Box::pin(async move {
             let builder = Node::builder(life.node, (self.config)())
                 .membership(life.membership)
-                .storage(life.storage)
                 .state_machine(life.state_machine)
                 .metering(true)
                 .drain_timeout(DRAIN);
+            let builder = match life.log {
+                Log::Memory(log) => builder.storage(log),
+                Log::Wal(log) => builder.storage(log),
+            };
             let builder = match &self.links {
                 Links::Memory(network) => builder.transport(network.attach(life.node)),
                 Links::Tcp(ports) => {

@@ -1,6 +1,7 @@
 //! What the binaries `compare` and `core_cost` and the criterion benches share. Not a library to build on.
 
 pub mod contenders;
+pub mod logs;
 pub mod loopback;
 pub mod options;
 

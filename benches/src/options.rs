@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use crate::compare::cluster::Surroundings;
+
 /// Run consensus protocols side by side on one workload, crash the leader, and check what the clients saw.
 ///
 /// For each protocol: replicas in one process, a key-value state machine, clients that put and get. Half
@@ -54,11 +56,11 @@ pub struct Options {
     pub seconds: f64,
 
     /// What carries messages between replicas
-    #[arg(long, value_enum, default_value_t = TransportKind::Memory)]
+    #[arg(long, value_enum, default_value_t = TransportKind::Tcp)]
     pub transport: TransportKind,
 
     /// What holds the log
-    #[arg(long, value_enum, default_value_t = StorageKind::Memory)]
+    #[arg(long, value_enum, default_value_t = StorageKind::Wal)]
     pub storage: StorageKind,
 
     /// The tokio runtime that everything runs on
@@ -106,7 +108,7 @@ pub enum TransportKind {
 pub enum StorageKind {
     /// Memory that survives a node's crash, not the process.
     Memory,
-    /// A write-ahead log on disk.
+    /// A write-ahead log on disk, in a temporary folder.
     Wal,
 }
 
@@ -181,6 +183,12 @@ impl Options {
         }
     }
 
+    /// What carries messages, and what holds logs.
+    #[must_use]
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings { transport: self.transport, storage: self.storage }
+    }
+
     /// The time measured.
     #[must_use]
     pub fn measured(&self) -> Duration {
@@ -199,9 +207,6 @@ impl Options {
             if self.protocols[..position].contains(name) {
                 return Some(format!("--protocols: `{name}` is listed twice"));
             }
-        }
-        if self.storage == StorageKind::Wal {
-            return Some("--storage wal is not available yet; use memory".to_owned());
         }
         if self.history.is_some() && self.protocols.len() > 1 {
             return Some(format!(
@@ -292,7 +297,7 @@ mod tests {
         assert_eq!((options.replicas, options.clients, options.payload, options.keys), (3, 64, 128, 10_000));
         assert_eq!((options.clients_at, options.rate), (ClientsAt::Leader, None));
         assert_eq!((options.read_ratio, options.flavour), (0.5, Flavour::CurrentThread));
-        assert_eq!((options.transport, options.storage), (TransportKind::Memory, StorageKind::Memory));
+        assert_eq!((options.transport, options.storage), (TransportKind::Tcp, StorageKind::Wal));
         assert!(!options.no_faults && !options.json && options.history.is_none() && options.input.is_none());
     }
 
@@ -316,7 +321,6 @@ mod tests {
     #[test]
     fn a_bad_option_is_one_line_that_names_it() {
         for (args, word) in [
-            ("--storage wal", "--storage wal"),
             ("--transport pigeon", "pigeon"),
             ("--protocols paxos", "unknown protocol `paxos`"),
             ("--protocols raft,raft", "twice"),

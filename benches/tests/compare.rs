@@ -36,19 +36,27 @@ impl Drop for Scratch {
 
 #[test]
 fn a_crashed_leader_leaves_a_linearizable_history_equal_replicas_and_no_errors() {
-    crashed_leader("memory", "current-thread");
+    crashed_leader("memory", "memory", "current-thread");
 }
 
 #[test]
 fn a_crashed_leader_over_tcp_leaves_the_same() {
-    crashed_leader("tcp", "current-thread");
-    crashed_leader("tcp", "multi-thread");
+    crashed_leader("tcp", "memory", "current-thread");
+    crashed_leader("tcp", "memory", "multi-thread");
 }
 
-fn crashed_leader(transport: &str, flavour: &str) {
-    let history = Scratch::new(&format!("history-{transport}-{flavour}"), b"");
+#[test]
+fn a_crashed_leader_on_a_write_ahead_log_leaves_the_same_and_every_write_was_synced() {
+    let [raft, alone] = crashed_leader("tcp", "wal", "current-thread");
+    // A batch is synced at two replicas at least before one of its writes is answered.
+    assert!(raft["fsyncs_per_write"].as_f64().expect("a number") > 0.0);
+    assert!(alone["fsyncs_per_write"].as_f64().expect("a number") > 0.0);
+}
+
+fn crashed_leader(transport: &str, storage: &str, flavour: &str) -> [serde_json::Value; 2] {
+    let history = Scratch::new(&format!("history-{transport}-{storage}-{flavour}"), b"");
     let args = ["--protocols", "raft", "--seconds", "1", "--clients", "8", "--keys", "100", "--json"];
-    let args = [&args[..], &["--transport", transport, "--flavour", flavour]].concat();
+    let args = [&args[..], &["--transport", transport, "--storage", storage, "--flavour", flavour]].concat();
     let output = compare(&[&args[..], &["--history", history.path()]].concat());
     assert!(output.status.success(), "{output:?}");
     let rows: Vec<serde_json::Value> =
@@ -79,6 +87,7 @@ fn crashed_leader(transport: &str, flavour: &str) {
     for field in ["client", "seq", "op", "key", "value", "call_ns", "return_ns", "outcome"] {
         assert!(first.get(field).is_some(), "{field} is missing");
     }
+    <[_; 2]>::try_from(rows).expect("two rows")
 }
 
 #[test]
@@ -119,7 +128,6 @@ fn open_loops_spread_clients_and_runs_without_faults_are_good_too() {
 fn a_bad_option_or_file_is_one_line_on_standard_error_and_exit_code_2() {
     let single = Scratch::new("single", b"one line\n");
     for args in [
-        &["--storage", "wal"][..],
         &["--protocols", "nobody"],
         &["--clients", "many"],
         &["--unheard-of"],

@@ -194,7 +194,7 @@ fn replicate_file(options: &Options, path: &Path, interrupt: &Interrupt) -> Resu
     for contender in options.protocols.iter().filter_map(|name| contenders::named(name)) {
         let name = contender.name();
         let runtime = runtime(options.flavour);
-        let run = input::run(&*contender, options.transport, options.replicas, &lines, crash, interrupt);
+        let run = input::run(&*contender, options.surroundings(), options.replicas, &lines, crash, interrupt);
         let replicas = runtime.block_on(run);
         runtime.shutdown_background();
         let replicas = replicas.map_err(|error| End::Run(name.to_owned(), error))?;

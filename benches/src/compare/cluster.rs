@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_core::memory::MemoryStorage;
 use synod_core::{LogIndex, Membership, NodeId, Reign};
 use synod_runtime::{Consistency, Node};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::contenders::{Contender, Life, LifeError, Network};
-use crate::options::TransportKind;
+use crate::logs::Logs;
+use crate::options::{StorageKind, TransportKind};
 use crate::state_machine::{Replicated, STATE_QUERY};
 
 /// Replicas `1..=n` in this process. Where they are found is told by [`Seats`].
 pub struct Cluster {
     network: Box<dyn Network>,
+    logs: Logs,
     membership: Membership,
     state_machine: fn() -> Replicated,
     replicas: Vec<Replica>,
@@ -24,9 +25,17 @@ pub struct Cluster {
 
 struct Replica {
     id: NodeId,
-    storage: MemoryStorage,
     /// Handles of every life so far: counters outlive the node. The last one runs, unless it was crashed.
     lives: Vec<Node>,
+}
+
+/// What carries messages, and what holds logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Between the replicas.
+    pub transport: TransportKind,
+    /// Of each replica.
+    pub storage: StorageKind,
 }
 
 /// What all replicas have sent and written, over all their lives.
@@ -36,6 +45,8 @@ pub struct Traffic {
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Syncs of logs on disk.
+    pub syncs: u64,
 }
 
 impl Cluster {
@@ -45,14 +56,15 @@ impl Cluster {
     /// [`LifeError`] of the first that did not start.
     pub async fn start(
         contender: &dyn Contender,
-        transport: TransportKind,
+        surroundings: Surroundings,
         replicas: u64,
         state_machine: fn() -> Replicated,
     ) -> Result<Cluster, LifeError> {
         let membership = contender.membership(replicas);
-        let fresh = |id: NodeId| Replica { id, storage: MemoryStorage::new(), lives: Vec::new() };
+        let fresh = |id: NodeId| Replica { id, lives: Vec::new() };
         let mut cluster = Cluster {
-            network: contender.network(transport, replicas).map_err(LifeError::Ports)?,
+            network: contender.network(surroundings.transport, replicas).map_err(LifeError::Ports)?,
+            logs: Logs::create(surroundings.storage, replicas)?,
             replicas: membership.members().iter().map(|member| fresh(member.id)).collect(),
             membership,
             state_machine,
@@ -86,7 +98,7 @@ impl Cluster {
         let life = Life {
             node: replica.id,
             membership: self.membership.clone(),
-            storage: replica.storage.clone(),
+            log: self.logs.open(replica.id)?,
             state_machine: (self.state_machine)(),
         };
         let node = self.network.start(life).await?;
@@ -103,6 +115,7 @@ impl Cluster {
             let metrics = life.metrics();
             traffic.messages += metrics.envelopes_sent;
             traffic.bytes += metrics.bytes_sent;
+            traffic.syncs += if self.logs.sync() { metrics.storage_writes } else { 0 };
         }
         traffic
     }

@@ -10,11 +10,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::client::DEADLINE;
-use super::cluster::{Cluster, Seats};
+use super::cluster::{Cluster, Seats, Surroundings};
 use super::progress::{Interrupt, Progress};
 use super::{PATIENCE, RESTART_AFTER, RunError};
 use crate::contenders::Contender;
-use crate::options::TransportKind;
 use crate::state_machine::{Replicated, Summary};
 
 /// Lines proposed in one call. Two calls' worth fit into the window of a session.
@@ -62,7 +61,7 @@ impl Replicas {
 /// [`RunError`].
 pub async fn run(
     contender: &dyn Contender,
-    transport: TransportKind,
+    surroundings: Surroundings,
     replicas: u64,
     lines: &[Bytes],
     crash: bool,
@@ -70,7 +69,7 @@ pub async fn run(
 ) -> Result<Replicas, RunError> {
     let progress = Progress::start(contender.name(), Duration::from_secs(1), interrupt);
     progress.say("starting");
-    let mut cluster = Cluster::start(contender, transport, replicas, Replicated::lines).await?;
+    let mut cluster = Cluster::start(contender, surroundings, replicas, Replicated::lines).await?;
     let outcome = with_cluster(&mut cluster, lines, crash, &progress).await;
     progress.say("shutting down");
     cluster.shutdown().await;

@@ -125,7 +125,7 @@ pub async fn run(plan: &Plan<'_>, interrupt: &Interrupt) -> Result<Outcomes, Run
     let progress = Progress::start(plan.name, WARM_UP + plan.options.measured(), interrupt);
     progress.say("starting");
     let mut cluster =
-        Cluster::start(plan.contender, plan.options.transport, plan.replicas, Replicated::store).await?;
+        Cluster::start(plan.contender, plan.options.surroundings(), plan.replicas, Replicated::store).await?;
     let outcome = with_cluster(plan, &progress, &mut cluster).await;
     progress.say("shutting down");
     cluster.shutdown().await;
@@ -236,6 +236,7 @@ async fn load_and_crash(
         traffic: Traffic {
             messages: traffic.messages - traffic_before.messages,
             bytes: traffic.bytes - traffic_before.bytes,
+            syncs: traffic.syncs - traffic_before.syncs,
         },
         cpu: cpu_time().saturating_sub(cpu_before),
         dropped: None,
@@ -343,8 +344,7 @@ fn row(plan: &Plan<'_>, measured: &Measured, judged: Judged) -> Row {
         read_p999_us: quantile(&speed.reads, 0.999),
         messages_per_write: per_write(measured.traffic.messages as f64),
         bytes_per_write: per_write(measured.traffic.bytes as f64),
-        // A log in memory is never synced.
-        fsyncs_per_write: per_write(0.0),
+        fsyncs_per_write: per_write(measured.traffic.syncs as f64),
         cpu_s_per_million: (operations > 0)
             .then(|| rounded(measured.cpu.as_secs_f64() * 1e6 / operations as f64)),
         unavailable_ms: match outage {
