@@ -162,6 +162,8 @@ where
             let builder = match life.log {
                 Log::Memory(log) => builder.storage(log),
                 Log::Wal(log) => builder.storage(log),
+                #[cfg(feature = "redb")]
+                Log::Redb(log) => builder.storage(log),
             };
             let builder = match &self.links {
                 Links::Memory(network) => builder.transport(network.attach(life.node)),

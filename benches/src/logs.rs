@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use synod_core::memory::MemoryStorage;
 use synod_core::{ClusterId, GroupId, Identity, NodeId};
+#[cfg(feature = "redb")]
+use synod_wal::redb::RedbStorage;
 use synod_wal::{Wal, WalError};
 use tempfile::TempDir;
 
@@ -17,6 +19,9 @@ pub enum Logs {
     Memory(Vec<MemoryStorage>),
     /// On disk, in a temporary folder that goes with this value.
     Wal(TempDir),
+    /// The same, in a database of redb each.
+    #[cfg(feature = "redb")]
+    Redb(TempDir),
 }
 
 /// One log, opened for one life of a node.
@@ -26,6 +31,9 @@ pub enum Log {
     Memory(MemoryStorage),
     /// On disk.
     Wal(Wal),
+    /// On disk, in a database of redb.
+    #[cfg(feature = "redb")]
+    Redb(RedbStorage),
 }
 
 /// Why there is no log.
@@ -49,15 +57,19 @@ impl Logs {
         match kind {
             StorageKind::Memory => Ok(Logs::Memory((0..replicas).map(|_| MemoryStorage::new()).collect())),
             StorageKind::Wal => {
-                let folder = tempfile::Builder::new().prefix("synod-compare").tempdir();
-                let logs = Logs::Wal(folder.map_err(LogError::Folder)?);
-                for node in 1..=replicas {
-                    let node = NodeId(node);
-                    let identity =
-                        Identity { cluster: ClusterId::default(), node, group: GroupId::default() };
-                    Wal::create(logs.folder_of(node), identity)?;
+                let folder = temporary_folder()?;
+                for identity in identities(replicas) {
+                    Wal::create(place_in(&folder, identity.node), identity)?;
                 }
-                Ok(logs)
+                Ok(Logs::Wal(folder))
+            }
+            #[cfg(feature = "redb")]
+            StorageKind::Redb => {
+                let folder = temporary_folder()?;
+                for identity in identities(replicas) {
+                    RedbStorage::create(place_in(&folder, identity.node), identity)?;
+                }
+                Ok(Logs::Redb(folder))
             }
         }
     }
@@ -75,7 +87,9 @@ impl Logs {
                 let at = usize::try_from(node.0 - 1).expect("few replicas");
                 Ok(Log::Memory(logs[at].clone()))
             }
-            Logs::Wal(_) => Ok(Log::Wal(Wal::open(self.folder_of(node))?)),
+            Logs::Wal(folder) => Ok(Log::Wal(Wal::open(place_in(folder, node))?)),
+            #[cfg(feature = "redb")]
+            Logs::Redb(folder) => Ok(Log::Redb(RedbStorage::open(place_in(folder, node))?)),
         }
     }
 
@@ -84,11 +98,18 @@ impl Logs {
     pub fn sync(&self) -> bool {
         !matches!(self, Logs::Memory(_))
     }
+}
 
-    fn folder_of(&self, node: NodeId) -> PathBuf {
-        match self {
-            Logs::Memory(_) => PathBuf::new(),
-            Logs::Wal(folder) => folder.path().join(node.0.to_string()),
-        }
-    }
+fn temporary_folder() -> Result<TempDir, LogError> {
+    tempfile::Builder::new().prefix("synod-compare").tempdir().map_err(LogError::Folder)
+}
+
+fn identities(replicas: u64) -> impl Iterator<Item = Identity> {
+    let (cluster, group) = (ClusterId::default(), GroupId::default());
+    (1..=replicas).map(move |node| Identity { cluster, node: NodeId(node), group })
+}
+
+/// Where the log of a replica lies.
+fn place_in(folder: &TempDir, node: NodeId) -> PathBuf {
+    folder.path().join(node.0.to_string())
 }

@@ -110,6 +110,9 @@ pub enum StorageKind {
     Memory,
     /// A write-ahead log on disk, in a temporary folder.
     Wal,
+    /// A database of redb on disk, in a temporary folder.
+    #[cfg(feature = "redb")]
+    Redb,
 }
 
 /// The tokio runtime.
@@ -139,6 +142,8 @@ impl StorageKind {
         match self {
             StorageKind::Memory => "memory",
             StorageKind::Wal => "wal",
+            #[cfg(feature = "redb")]
+            StorageKind::Redb => "redb",
         }
     }
 }
