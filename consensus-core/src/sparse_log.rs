@@ -142,6 +142,7 @@ impl SparseLog {
     #[must_use]
     pub fn run_from(&self, index: LogIndex) -> Entries {
         match self.segment_at(index) {
+            Some(segment) if segment.first_index() == index => segment.clone(),
             Some(segment) if segment.range().contains(index) => {
                 segment.slice(IndexRange::new(index, LogIndex(u64::MAX)))
             }

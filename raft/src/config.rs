@@ -44,7 +44,7 @@ impl Default for RaftConfig {
             append_bytes_max: 1 << 20,
             uncommitted_entries_max: 64 * 1024,
             uncommitted_bytes_max: 64 << 20,
-            tail_bytes_max: 16 << 20,
+            tail_bytes_max: 2 << 20,
         }
     }
 }
@@ -116,7 +116,8 @@ impl RaftConfig {
     }
 
     /// How many bytes of the log's end are kept in memory; older entries are loaded from storage for the
-    /// peers that need them. Default 16 MiB.
+    /// peers that need them, which asks the host first. A peer that keeps up needs little, and what fits into the
+    /// caches of a processor is dropped without a look at cold memory. Default 2 MiB.
     #[must_use]
     pub fn tail_bytes_max(mut self, bytes: usize) -> RaftConfig {
         self.tail_bytes_max = bytes;

@@ -626,7 +626,9 @@ where
             if run.is_empty() {
                 run = self.backlog.run_from(wanted.from);
             }
-            let run = run.slice(wanted).prefix(left, usize::MAX);
+            if run.len() > left || run.last_index() > self.decided {
+                run = run.slice(wanted).prefix(left, usize::MAX);
+            }
             if run.is_empty() {
                 if self.backlog_load.is_none() {
                     let id = self.host.load(wanted, self.config.tail_bytes_max.max(1));

@@ -90,17 +90,15 @@ impl<M> MemoryNetwork<M> {
 }
 
 impl<M> Inbox<M> {
-    fn push(&self, inbound: Inbound<M>) {
+    /// Whom to wake, if anybody waits.
+    #[must_use]
+    fn push(&self, inbound: Inbound<M>) -> Option<Waker> {
         let mut queue = lock(&self.queue);
         if queue.closed || queue.envelopes.len() >= INBOX_MAX {
-            return;
+            return None;
         }
         queue.envelopes.push(inbound);
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        queue.waker.take()
     }
 
     fn close(&self) {
@@ -132,16 +130,6 @@ pub struct MemoryTransport<M> {
     inbox: Arc<Inbox<M>>,
 }
 
-impl<M> MemoryTransport<M> {
-    fn link(&self, to: NodeId) -> Option<Arc<Inbox<M>>> {
-        let links = lock(&self.shared);
-        if links.cut.contains(&(self.node, to)) {
-            return None;
-        }
-        links.inboxes.get(&to).cloned()
-    }
-}
-
 impl<M> Drop for MemoryTransport<M> {
     fn drop(&mut self) {
         self.inbox.close();
@@ -155,8 +143,15 @@ impl<M> Drop for MemoryTransport<M> {
 #[async_trait]
 impl<M: Send + 'static> Transport<M> for MemoryTransport<M> {
     fn send(&self, to: NodeId, envelope: Envelope<M>) {
-        if let Some(inbox) = self.link(to) {
-            inbox.push(Inbound { from: self.node, envelope });
+        let links = lock(&self.shared);
+        if links.cut.contains(&(self.node, to)) {
+            return;
+        }
+        let waker =
+            links.inboxes.get(&to).and_then(|inbox| inbox.push(Inbound { from: self.node, envelope }));
+        drop(links);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
