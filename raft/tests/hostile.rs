@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Cluster, Letter, at};
+use harness::{Cluster, HEARTBEAT, Letter, TIMEOUT, at};
 use proptest::prelude::*;
 use synod_core::{
     Entries, Entry, Input, Kind, LogCall, LogIndex, Machine, NodeId, Protocol, ReadId, Reign, RequestId,
@@ -243,4 +243,21 @@ fn nobody_is_pushed_to_where_terms_end() {
         cluster.time_out(1);
     }
     assert_eq!(cluster.role(1), Role::Follower, "there is no term left to campaign in");
+}
+
+/// Terms are believed: a member can end elections, and nothing else.
+#[test]
+fn a_member_that_claims_the_last_term_ends_elections_and_takes_nothing_back() {
+    let mut cluster = Cluster::led_by_one(3);
+    cluster.propose(1, &["a"]);
+    cluster.advance(HEARTBEAT);
+    cluster.receive(3, 1, Message::NewerTerm(NewerTerm { term: Term::MAX }));
+    cluster.advance(20 * TIMEOUT);
+    assert_eq!(cluster.leader(), None);
+    assert_eq!(cluster.term(1), Term::MAX.0);
+    assert_eq!(cluster.payloads(1), ["a"]);
+    cluster.restart(1);
+    cluster.advance(20 * TIMEOUT);
+    assert_eq!((cluster.leader(), cluster.term(1)), (None, Term::MAX.0));
+    assert_eq!(cluster.node(1).disk.last_index(), 2, "the no-op and the command");
 }

@@ -241,6 +241,8 @@ impl Wire for SessionOp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn request(client: ClientId, sequence: u64, first_incomplete: u64) -> RequestId {
@@ -372,6 +374,91 @@ mod tests {
         assert_eq!(sessions.reply_bytes(), 3, "one was evicted");
         sessions.close(b);
         assert_eq!(sessions.reply_bytes(), 0);
+    }
+
+    #[test]
+    fn what_ends_within_the_batch_that_applied_it_is_not_stored() {
+        let mut sessions = table(8, 1);
+        let a = sessions.open(LogIndex(1), opener(1), Order::Unordered);
+        assert_eq!(sessions.judge(LogIndex(2), request(a, 1, 1)), Verdict::Apply);
+        assert_eq!(sessions.judge(LogIndex(3), request(a, 2, 2)), Verdict::Apply);
+        sessions.store(request(a, 1, 1), &Bytes::from("settled"));
+        assert_eq!(sessions.reply_bytes(), 0);
+        let b = sessions.open(LogIndex(4), opener(2), Order::Unordered);
+        sessions.store(request(a, 2, 2), &Bytes::from("evicted"));
+        assert_eq!((sessions.reply_bytes(), sessions.len()), (0, 1));
+        assert_eq!(apply(&mut sessions, 5, request(a, 2, 2)), Verdict::Expired);
+        assert_eq!(apply(&mut sessions, 6, request(b, 1, 1)), Verdict::Apply);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Entry {
+        Open(u64, bool),
+        Close(u64),
+        Command { client: u64, sequence: u64, first_incomplete: u64 },
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        prop_oneof![
+            2 => (1u64..6, any::<bool>()).prop_map(|(nonce, ordered)| Entry::Open(nonce, ordered)),
+            1 => (1u64..30).prop_map(Entry::Close),
+            12 => (1u64..30, 1u64..10, 0u64..10).prop_map(|(client, sequence, first_incomplete)| {
+                Entry::Command { client, sequence, first_incomplete }
+            }),
+        ]
+    }
+
+    /// Applies a log as a replica does, in batches that end after these positions: what was said of each entry,
+    /// and what is left.
+    fn replay(log: &[Entry], batch_ends: impl Fn(usize) -> bool) -> (Vec<String>, String, usize) {
+        let mut sessions = table(4, 3);
+        let (mut said, mut batch) = (Vec::new(), Vec::new());
+        for (position, entry) in log.iter().enumerate() {
+            let index = LogIndex(position as u64 + 1);
+            said.push(match *entry {
+                Entry::Open(nonce, ordered) => {
+                    let order = if ordered { Order::Ordered } else { Order::Unordered };
+                    sessions.open(index, opener(nonce), order).to_string()
+                }
+                Entry::Close(client) => {
+                    sessions.close(ClientId(client));
+                    String::new()
+                }
+                Entry::Command { client, sequence, first_incomplete } => {
+                    let request = request(ClientId(client), sequence, first_incomplete);
+                    match sessions.judge(index, request) {
+                        Verdict::Apply => {
+                            batch.push((request, Bytes::from(vec![b'r'; position])));
+                            "applied".to_owned()
+                        }
+                        // Whether its reply is there already is the one thing that may differ.
+                        Verdict::Known(_) => "known".to_owned(),
+                        other => format!("{other:?}"),
+                    }
+                }
+            });
+            if batch_ends(position) || position + 1 == log.len() {
+                for (request, reply) in batch.drain(..) {
+                    sessions.store(request, &reply);
+                }
+            }
+        }
+        let mut left: Vec<String> = sessions.table.iter().map(|entry| format!("{entry:?}")).collect();
+        left.sort();
+        (said, left.join(" "), sessions.reply_bytes())
+    }
+
+    proptest! {
+        /// Replicas apply the same log in different batches, and must come to the same table.
+        #[test]
+        fn batches_of_any_length_come_to_the_same_table(
+            log in proptest::collection::vec(entry(), 0..80),
+            ends in proptest::collection::vec(any::<bool>(), 80),
+        ) {
+            let one_by_one = replay(&log, |_| true);
+            prop_assert_eq!(&replay(&log, |_| false), &one_by_one);
+            prop_assert_eq!(&replay(&log, |position| ends[position]), &one_by_one);
+        }
     }
 
     #[test]
