@@ -128,7 +128,7 @@ fn open_loops_spread_clients_and_runs_without_faults_are_good_too() {
 fn a_bad_option_or_file_is_one_line_on_standard_error_and_exit_code_2() {
     let single = Scratch::new("single", b"one line\n");
     for args in [
-        &["--protocols", "nobody"],
+        &["--protocols", "nobody"][..],
         &["--clients", "many"],
         &["--unheard-of"],
         &["--input", "/nowhere/at/all"],
