@@ -234,3 +234,97 @@ fn joins(last: &Run, next: &Run) -> bool {
         && (next.rising || next.from == next.to);
     constant || rises
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        /// So many entries from here, of this stamp, rising or not.
+        Put(u64, u64, u64, bool),
+        Truncate(u64),
+        Compact(u64),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (1..120_u64, 1..90_u64, 1..4_u64, any::<bool>()).prop_map(|(from, count, stamp, rising)| Op::Put(from, count, stamp, rising)),
+            1 => (1..150_u64).prop_map(Op::Truncate),
+            1 => (0..40_u64).prop_map(Op::Compact),
+        ]
+    }
+
+    /// An entry in a file, as the index should know it: its stamp, segment and offset.
+    type Place = (Stamp, SegmentNumber, u64);
+
+    proptest! {
+        #[test]
+        fn the_index_agrees_with_a_map_of_places(ops in proptest::collection::vec(op(), 1..40)) {
+            let mut index = Index::default();
+            let mut map: BTreeMap<u64, Place> = BTreeMap::new();
+            let mut offset = 4096;
+            for (number, op) in ops.into_iter().enumerate() {
+                let segment = SegmentNumber(1 + number as u64 / 7);
+                let mut changes = Vec::new();
+                match op {
+                    Op::Put(from, count, stamp, rising) => {
+                        for at in from..from + count {
+                            let stamp = Stamp { high: stamp, low: if rising { at } else { 0 } };
+                            note_entry(&mut changes, Extent::one(LogIndex(at), stamp, segment, offset, 100));
+                            map.insert(at, (stamp, segment, offset));
+                            offset += 100;
+                        }
+                    }
+                    Op::Truncate(from) => {
+                        changes.push(Change::Truncate(LogIndex(from)));
+                        map.retain(|at, _| *at < from);
+                    }
+                    Op::Compact(through) => {
+                        changes.push(Change::Compact(LogIndex(through), Stamp::ZERO));
+                        if index.compacted().is_none_or(|(bound, _)| bound.0 < through) {
+                            map.retain(|at, _| *at > through);
+                        }
+                    }
+                }
+                for change in &changes {
+                    index.apply(change);
+                }
+                prop_assert_eq!(index.len(), map.len() as u64);
+                prop_assert_eq!(index.oldest_live(), map.values().map(|(_, segment, _)| *segment).min());
+            }
+            let mut known: BTreeMap<u64, Place> = BTreeMap::new();
+            for extent in index.extents_from(LogIndex::ZERO) {
+                prop_assert!(extent.to.0 - extent.base.0 < Extent::ENTRIES_MAX);
+                for at in extent.from.0..=extent.to.0 {
+                    let offset = extent.offset + 100 * (at - extent.base.0);
+                    prop_assert!(offset < extent.end());
+                    known.insert(at, (extent.stamp_at(LogIndex(at)), extent.segment, offset));
+                }
+            }
+            prop_assert_eq!(&known, &map);
+            let runs = index.runs();
+            let stamps: Vec<(u64, Stamp)> = runs.iter().flat_map(|run| (run.from.0..=run.to.0).map(|at| (at, run.stamp_at(LogIndex(at))))).collect();
+            prop_assert_eq!(stamps, map.iter().map(|(at, (stamp, _, _))| (*at, *stamp)).collect::<Vec<_>>());
+            for at in 0..220 {
+                prop_assert_eq!(index.stamp_at(LogIndex(at)), map.get(&at).map(|(stamp, _, _)| *stamp));
+            }
+        }
+    }
+
+    #[test]
+    fn the_index_of_a_long_log_is_small() {
+        let mut index = Index::default();
+        for at in 1..=100_000_u64 {
+            let segment = SegmentNumber(1 + at / 10_000);
+            let extent =
+                Extent::one(LogIndex(at), Stamp { high: 1, low: 0 }, segment, (at % 10_000) * 512, 204);
+            index.apply(&Change::Put(extent));
+        }
+        assert_eq!(index.len(), 100_000);
+        assert!(index.extents.len() < 100_000 / 60, "{} extents", index.extents.len());
+        assert_eq!(index.runs().len(), 1);
+    }
+}

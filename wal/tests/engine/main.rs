@@ -3,5 +3,6 @@
 mod conformance;
 mod crash_points;
 mod damage;
+mod golden;
 mod memory_disk;
 mod model;
