@@ -26,10 +26,11 @@
 //! | 16 | 8 | number of the oldest segment that is still needed |
 //! | 24 | 4 | length of the records in bytes |
 //! | 28 | 4 | how many of its sectors are blank (only zeros) |
-//! | 32 | 4 | CRC-32C of salt, offset, and everything behind this header to the end of the batch |
+//! | 32 | 4 | CRC-32C of salt, offset, and the records |
 //! | 36 | 4 | CRC-32C of salt, offset, and the 36 bytes before |
 //!
-//! Records follow, then at least 8 bytes [`PADDING`], to the end of the sector.
+//! Records follow, then at least 8 bytes [`PADDING`], to the end of the sector. A batch of which only padding was not
+//! written is whole.
 //!
 //! | at | bytes | record |
 //! |---|---|---|
@@ -249,9 +250,11 @@ impl BatchHeader {
         fits.then_some(decoded)
     }
 
-    /// True if `batch`, this header and all, is what was written.
+    /// True if `batch`, this header and all, is what was written, but for padding that was not.
     pub(crate) fn is_whole(&self, batch: &[u8], offset: u64, checksums: Checksums) -> bool {
-        checksums.of(offset, &batch[BATCH_HEADER_LEN..]) == self.checksum
+        let (records, padding) = batch[BATCH_HEADER_LEN..].split_at(self.records_len);
+        let written = padding.iter().take_while(|byte| **byte == PADDING).count();
+        checksums.of(offset, records) == self.checksum && is_blank(&padding[written..])
     }
 
     /// True if a sector of `batch` is blank that was not when it was written, or its end is.
@@ -386,7 +389,7 @@ impl BatchWriter {
         self.out[0] = BATCH;
         let blank = blank_sectors(&self.out);
         let checksums = self.checksums.expect("finish comes after begin");
-        let body = checksums.of(self.offset, &self.out[BATCH_HEADER_LEN..]);
+        let body = checksums.of(self.offset, &self.out[BATCH_HEADER_LEN..BATCH_HEADER_LEN + records_len]);
         self.out[4..8].copy_from_slice(&short(len).to_le_bytes());
         self.out[8..16].copy_from_slice(&number.0.to_le_bytes());
         self.out[16..24].copy_from_slice(&oldest.0.to_le_bytes());

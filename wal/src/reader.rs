@@ -101,8 +101,9 @@ fn each_entry<F: DiskFile>(
     while let Some(first) = bytes.get(at) {
         let place = extent.offset + at as u64;
         match *first {
-            // Between two batches. Both begin with a sector of their own.
-            PADDING => at += SECTOR - usize::try_from(place % SECTOR as u64).expect("below a sector"),
+            // Between two batches. Both begin with a sector of their own. A write that stopped in the padding left
+            // zeros of it.
+            PADDING | 0 => at += SECTOR - usize::try_from(place % SECTOR as u64).expect("below a sector"),
             BATCH if place.is_multiple_of(SECTOR as u64) => at += BATCH_HEADER_LEN,
             _ => {
                 let (record, len) = decode_record(&bytes[at..], place, segment.checksums())

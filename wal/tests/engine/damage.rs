@@ -105,9 +105,50 @@ fn a_flip_of_any_byte_is_harmless_or_refused() {
                 let what = format!("log {seed}, {name}, byte {at} flipped by {flip:#x}");
                 let outcome = log.opens(&what, |contents| contents.damage(&name, |bytes| bytes[at] ^= flip));
                 opened[usize::from(outcome == Opened::Whole)] += 1;
+                let what = format!("log {seed}, {name}, byte {at} is 0");
+                log.opens(&what, |contents| contents.damage(&name, |bytes| bytes[at] = 0));
             }
         }
         assert!(opened[0] > 500 && opened[1] > 500, "refused and whole: {opened:?}");
+    }
+}
+
+#[test]
+fn a_write_that_stopped_at_any_byte_is_torn_or_whole_and_never_damage() {
+    let disk = MemoryDisk::default();
+    let mut writer = engine(&disk);
+    writer.create(&IDENTITY).unwrap();
+    writer.recover(&IDENTITY).unwrap();
+    let mut script = Script::new(12);
+    let mut states = vec![Model::default()];
+    for _ in 0..4 {
+        let mut state = states.last().unwrap().clone();
+        let unit = script.unit(&state);
+        state.apply(&unit);
+        let before = disk.contents();
+        writer.write(&[unit]).unwrap();
+        let after = disk.contents();
+        for (name, bytes) in after.files() {
+            let Some((_, old)) = before.files().find(|(file, _)| *file == name) else { continue };
+            if before.files().count() < after.files().count() {
+                // A seal comes after the segment that it names.
+                continue;
+            }
+            let changed: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != old[*at]).collect();
+            let (Some(first), Some(last)) = (changed.first(), changed.last()) else { continue };
+            for stop in *first..=*last + 1 {
+                let mut stopped = before.clone();
+                stopped.damage(name, |file| file[..stop].copy_from_slice(&bytes[..stop]));
+                let mut log = engine(&MemoryDisk::of(stopped));
+                let recovered = log.recover(&IDENTITY).unwrap_or_else(|error| panic!("{stop}: {error}"));
+                let seen = Model::observe(&recovered, &*log.reader()).unwrap();
+                assert!(seen == state || Some(&seen) == states.last(), "stopped at byte {stop}");
+                let next = Write { hard_state: Some(Bytes::from_static(b"next")), ..Write::default() };
+                log.write(&[next]).unwrap();
+                assert_eq!(log.recover(&IDENTITY).unwrap().hard_state.unwrap(), "next");
+            }
+        }
+        states.push(state);
     }
 }
 
