@@ -33,7 +33,7 @@
 //! | [`network`], [`disk`], [`clock`], [`queue`], [`rng`] | the surroundings of a node |
 //! | [`subject`] | what the world must know of what it runs |
 //! | [`log`] | clusters that order one log: bare, or under the full replica with clients |
-//! | [`raft`] | the adapter of one protocol |
+//! | [`raft`], [`multipaxos`] | the adapters of protocols |
 //! | [`scribe`] | a machine that orders nothing and tests what a host owes any machine |
 //! | [`lease`] | PaxosLease under drifting clocks: at most one holder at any moment |
 //! | [`observer`] | the ghost that sees every step, and the invariants |
@@ -45,7 +45,7 @@
 //!
 //! Implement [`log::LogAdapter`] in one file, as [`raft`] does, and add one line to [`run::SIMULATED`]. Nothing
 //! else names a protocol. A protocol with one leader a term implements [`observer::terms::Terms`] and shares the
-//! ledger behind it; one whose votes are per slot brings its own [`observer::LogObserver`]; a machine without a
+//! ledger behind it; one whose votes are per slot implements [`observer::ballots::Ballots`]; a machine without a
 //! log implements [`subject::Subject`].
 //!
 //! # How to plant a bug
@@ -70,6 +70,7 @@ pub mod rng;
 
 pub mod lease;
 pub mod log;
+pub mod multipaxos;
 pub mod raft;
 pub mod scribe;
 pub mod subject;

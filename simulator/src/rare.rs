@@ -54,6 +54,30 @@ rare! {
     CrashInFlush = "crash between the actions of a flush",
     /// An append found no match.
     AppendRejected = "append rejected",
+    /// A promise or vote was refused for a higher ballot.
+    Preempted = "ballot refused for a higher one",
+    /// A new leader proposed again what an earlier one may have had chosen.
+    ProposedAgain = "value of an earlier ballot proposed again",
+    /// A new leader filled a hole.
+    HoleFilled = "hole filled with a no-op",
+    /// A promise came in several chunks.
+    PromiseChunk = "promise in chunks",
+    /// A promise told a value that was known to be chosen.
+    ChosenReported = "chosen value told by a promise",
+    /// A candidate had to learn before it could lead.
+    LearnedFirst = "candidate learned before it led",
+    /// A value was learned rather than voted for.
+    Learned = "value learned",
+    /// A leader learned from a peer that its values are decided.
+    LeaderLearned = "leader learned what is decided",
+    /// An acceptor that is far behind did not vote.
+    TooFarAhead = "vote refused too far ahead",
+    /// A peer was left to learn what its leader no longer held.
+    PeerSkipped = "peer left to learn",
+    /// A vote was cast above a hole.
+    VotedAboveHole = "vote above a hole",
+    /// A watermark stopped at a vote of another ballot.
+    StaleVote = "watermark stopped at a stale vote",
     /// A vote was refused.
     VoteRefused = "vote refused",
     /// A pre-vote was refused.

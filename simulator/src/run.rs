@@ -8,6 +8,7 @@ use synod_core::ProtocolConfig;
 
 use crate::lease::{self, Leases};
 use crate::log::{Bare, Full, LogAdapter};
+use crate::multipaxos::MultiPaxosAdapter;
 use crate::observer::violation;
 use crate::options::Options;
 use crate::raft::RaftAdapter;
@@ -53,6 +54,7 @@ pub struct Simulated {
 /// Every protocol there is an adapter for. A new one is one line here.
 pub const SIMULATED: &[Simulated] = &[
     simulated::<RaftAdapter>(),
+    simulated::<MultiPaxosAdapter>(),
     Simulated {
         name: "scribe",
         levels: &[Level::Protocol],

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use synod_core::{Applied, Kind, LogIndex, Outputs, RequestId, StateMachine, StateMachineError};
 
 use crate::hash::mix;
-use crate::observer::terms::log_matching::digest_of;
+use crate::observer::agreement::digest_of;
 
 /// A few registers. Keeps what was applied, in order, for the observer.
 #[derive(Debug, Default)]

@@ -4,7 +4,10 @@
 
 use std::fmt;
 
+use synod_core::{Entry, Kind, Reign, RequestId};
+
 use super::{Checked, violation};
+use crate::hash::{mix, mix_bytes};
 
 /// What is decided, index by index: worked out from durable votes.
 #[derive(Debug, Default)]
@@ -91,6 +94,22 @@ impl Decisions {
             )),
         }
     }
+}
+
+/// The hash of an entry, without its place and stamp.
+#[must_use]
+pub fn entry_digest(entry: &Entry) -> u64 {
+    digest_of(entry.kind, entry.reign, entry.request, &entry.payload)
+}
+
+/// The hash of what an entry is made of.
+#[must_use]
+pub fn digest_of(kind: Kind, reign: Reign, request: RequestId, payload: &[u8]) -> u64 {
+    let mut hash = u64::from(kind.to_byte());
+    hash = mix(hash, reign.number ^ reign.leader.0.rotate_left(48));
+    hash = mix(hash, request.client.0 ^ request.first_incomplete.0.rotate_left(32));
+    hash = mix(hash, request.sequence.0);
+    mix_bytes(hash, payload)
 }
 
 #[cfg(test)]

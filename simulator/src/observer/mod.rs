@@ -12,8 +12,15 @@
 //! | [`agreement`] | RI5 one decision per index, applied by all alike |
 //! | [`terms::votes`] | RI6 terms never go back, one vote a term, across restarts |
 //! | [`terms::quorum_commit`] | RI7 decided only what a quorum holds durably |
+//! | [`ballots::rules`] | M1 at most one value is chosen in a slot |
+//! | [`ballots::rules`] | M2 once a value is chosen, every higher ballot proposes it |
+//! | [`ballots::rules`] | M3 no vote in a lower ballot than was promised, across restarts |
+//! | [`ballots::rules`] | M4 one value for each ballot and slot, from the ballot's own proposer |
+//! | [`ballots::rules`] | M5 only what is chosen is learned, without holes |
+//! | [`ballots::rules`] | PX5 one life of one node uses a ballot, after an election quorum has promised it |
+//! | [`ballots::rules`] | P1b a promise tells every vote that was cast before it |
 //! | [`bounds`] | RI8 applied at most what is decided, decided at most what is there |
-//! | [`terms::reveal`] | RI9 nothing is revealed before it is durable |
+//! | [`terms::reveal`], [`ballots::rules`] | RI9 nothing is revealed before it is durable |
 //! | [`terms::pre_vote`] | PV nobody campaigns without the support of a quorum |
 //! | [`read_index`] | RI11 a read index covers everything acknowledged before |
 //! | [`recovery`] | ST1 and ST4: what a restart finds |
@@ -21,8 +28,10 @@
 //! | [`once`] | X2 equal state at equal applied index |
 
 pub mod agreement;
+pub mod ballots;
 pub mod bounds;
 pub mod once;
+pub mod quorums;
 pub mod read_index;
 pub mod recovery;
 pub mod terms;
@@ -60,8 +69,8 @@ pub type Checked = Result<(), Violation>;
 
 /// The observer of one kind of log protocol. Nodes are numbered from 0; node `i` has the id `i + 1`.
 ///
-/// Protocols with one leader per term share [`terms::TermLedger`]; a protocol whose votes are per slot
-/// brings its own.
+/// Protocols with one leader per term share [`terms::TermLedger`], those that vote slot by slot in ballots
+/// [`ballots::BallotLedger`].
 pub trait LogObserver<P: Protocol>: Send {
     /// The node begins a life on what its disk gave back.
     fn opened(&mut self, node: usize, recovered: &Recovered, machine: &P) -> Checked;

@@ -2,27 +2,11 @@
 //! are identical in all entries up through that index. Checked in constant time per entry by a hash that
 //! covers the entry and everything before it, kept once for each (term, index) ever seen.
 
-use synod_core::{Entry, Kind, Reign, RequestId};
+use synod_core::Entry;
 
-use crate::hash::{mix, mix_bytes};
-use crate::observer::agreement::Digest;
+use crate::hash::mix;
+use crate::observer::agreement::{Digest, entry_digest};
 use crate::observer::{Checked, violation};
-
-/// The hash of an entry, without its place and stamp.
-#[must_use]
-pub fn entry_digest(entry: &Entry) -> u64 {
-    digest_of(entry.kind, entry.reign, entry.request, &entry.payload)
-}
-
-/// The hash of what an entry is made of.
-#[must_use]
-pub fn digest_of(kind: Kind, reign: Reign, request: RequestId, payload: &[u8]) -> u64 {
-    let mut hash = u64::from(kind.to_byte());
-    hash = mix(hash, reign.number ^ reign.leader.0.rotate_left(48));
-    hash = mix(hash, request.client.0 ^ request.first_incomplete.0.rotate_left(32));
-    hash = mix(hash, request.sequence.0);
-    mix_bytes(hash, payload)
-}
 
 /// The hash of an entry and everything before it.
 #[must_use]

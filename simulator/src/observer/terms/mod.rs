@@ -15,18 +15,16 @@ use std::fmt;
 
 use bytes::Bytes;
 use synod_core::{
-    Effects, Entries, LogEvent, LogIndex, Membership, NodeId, Protocol, QuorumSystem, Recovered, Role,
-    Status, WriteId,
+    Effects, Entries, LogEvent, LogIndex, Membership, Protocol, QuorumSystem, Recovered, Role, Status,
+    WriteId,
 };
 
 use super::agreement::{Decisions, Digest, Who};
 use super::bounds::{self, Progress};
+use super::quorums::{NODES_MAX, Quorums};
 use super::{Checked, LogObserver, recovery, violation};
 use crate::rare::{Rare, RareCounts};
 pub use runs::Runs;
-
-/// How many nodes a ledger has room for.
-pub const NODES_MAX: usize = 9;
 
 /// Terms beyond this are no accident: somebody campaigns without end.
 const TERMS_MAX: u64 = 1 << 20;
@@ -98,8 +96,7 @@ pub enum Claim {
 #[derive(Debug)]
 pub struct TermLedger<T> {
     quorums: QuorumSystem,
-    /// For each set of nodes, as bits: whether it is a replication quorum.
-    replication_quorums: Vec<bool>,
+    table: Quorums,
     nodes: Vec<Node>,
     terms: Vec<Term>,
     decisions: Decisions,
@@ -176,17 +173,9 @@ impl<T: Terms> TermLedger<T> {
     #[must_use]
     pub fn new(membership: &Membership) -> TermLedger<T> {
         let count = membership.members().len();
-        assert!(count <= NODES_MAX, "a ledger has room for {NODES_MAX} nodes");
-        let quorums = membership.quorums().clone();
-        let replication_quorums = (0..1u32 << count)
-            .map(|set| {
-                let members = (0..count as u32).filter(|at| set & (1 << at) != 0);
-                quorums.is_replication_quorum(&members.map(|at| NodeId(u64::from(at) + 1)).collect())
-            })
-            .collect();
         TermLedger {
-            quorums,
-            replication_quorums,
+            quorums: membership.quorums().clone(),
+            table: Quorums::new(membership),
             nodes: (0..count).map(|_| Node::default()).collect(),
             terms: Vec::new(),
             decisions: Decisions::default(),
@@ -449,7 +438,7 @@ impl<T: Terms> TermLedger<T> {
         let count = self.nodes.len();
         let holds = |through: u64| {
             let set = (0..count).filter(|at| accepted[*at] >= through).fold(0, |set, at| set | 1 << at);
-            self.replication_quorums[set]
+            self.table.replicate(set)
         };
         accepted[..count].iter().copied().filter(|through| holds(*through)).max().unwrap_or(0)
     }

@@ -1,0 +1,368 @@
+//! Elections: who hears no leader asks who would promise, then campaigns (phase 1 for every slot), learns what is
+//! decided, and leads.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use synod_core::{
+    Compacted, Entries, Entry, Instant, Kind, LoadId, Loaded, LogIndex, NodeId, NodeSet, RequestId, Stamp,
+};
+
+use crate::acceptor::is_vote;
+use crate::ballot::Ballot;
+use crate::config::AHEAD_ENTRIES_MAX;
+use crate::counters::Rejection;
+use crate::message::{Canvass, CanvassReply, Message, Prepare, Promise, SLOT_MAX};
+use crate::multipaxos::{Effects, MultiPaxos, State, checked_slot};
+
+/// What only a candidate has.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) ballot: Ballot,
+    /// How far each acceptor's promise has come, this replica's own included.
+    pledges: Vec<Pledge>,
+    /// The load of this replica's own votes.
+    pub(crate) own_load: Option<LoadId>,
+    /// The highest watermark that a promise reported, and whose it was.
+    watermark: (LogIndex, NodeId),
+    /// For each slot above the watermark, the vote of the highest ballot that a promise reported.
+    gathered: BTreeMap<LogIndex, Entry>,
+    /// When unanswered requests are sent again.
+    pub(crate) retry_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pledge {
+    node: NodeId,
+    /// Votes below this slot have been told.
+    next: LogIndex,
+    complete: bool,
+}
+
+impl Candidate {
+    fn pledge(&mut self, node: NodeId) -> Option<&mut Pledge> {
+        self.pledges.iter_mut().find(|pledge| pledge.node == node)
+    }
+
+    /// Takes over a chunk of votes: of the votes for a slot, the one of the highest ballot counts, and what is
+    /// known to be chosen counts most.
+    fn gather(&mut self, votes: &Loaded) {
+        for entry in votes.segments.iter().flat_map(|segment| segment.iter()) {
+            if entry.index <= self.watermark.0 {
+                continue;
+            }
+            let known = self.gathered.get(&entry.index);
+            if known.is_none_or(|known| known.stamp < entry.stamp) {
+                self.gathered.insert(entry.index, entry.clone());
+            }
+        }
+    }
+
+    fn raise_watermark(&mut self, decided: LogIndex, node: NodeId) {
+        if decided > self.watermark.0 {
+            self.watermark = (decided, node);
+            self.gathered = self.gathered.split_off(&decided.next());
+        }
+    }
+
+    /// Those whose promises are complete.
+    fn promised(&self) -> NodeSet {
+        self.pledges.iter().filter(|pledge| pledge.complete).map(|pledge| pledge.node).collect()
+    }
+}
+
+// --- before a campaign ---
+
+impl MultiPaxos {
+    /// Nobody was heard for long: asks who would promise, so that a ballot is used only where it can win, and a
+    /// leader that is heard by enough is left alone.
+    pub(crate) fn on_election_due(&mut self, now: Instant, effects: &mut Effects) {
+        self.become_follower(now, None, effects);
+        self.draw_election_wait(now);
+        let Some(ballot) = self.seen.next_of(self.node) else { return };
+        let support: NodeSet = [self.node].into_iter().collect();
+        if self.is_supported(&support) {
+            self.campaign(now, ballot, effects);
+            return;
+        }
+        self.counters.canvasses += 1;
+        self.state = State::Canvasser { ballot, support };
+        for to in self.other_voters() {
+            effects.send(to, Message::Canvass(Canvass { ballot, decided: self.decided }));
+        }
+    }
+
+    pub(crate) fn on_canvass(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        canvass: Canvass,
+        effects: &mut Effects,
+    ) -> Result<(), Rejection> {
+        let Canvass { ballot, decided } = canvass;
+        if ballot.node != from {
+            return Err(Rejection::Ballot);
+        }
+        checked_slot(decided)?;
+        let hears = self.hears_leader(now);
+        self.counters.support_denied += u64::from(hears);
+        let granted = !hears && ballot > self.promised.ballot().max(self.followed);
+        let reply = CanvassReply { ballot, granted, seen: self.seen, decided: self.decided };
+        effects.send(from, Message::CanvassReply(reply));
+        // Replicas that no leader reaches learn from each other.
+        self.note_known(now, from, decided);
+        Ok(())
+    }
+
+    pub(crate) fn on_canvass_reply(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        reply: CanvassReply,
+        effects: &mut Effects,
+    ) -> Result<(), Rejection> {
+        let CanvassReply { ballot: asked, granted, seen, decided } = reply;
+        if asked.node != self.node {
+            return Err(Rejection::Ballot);
+        }
+        checked_slot(decided)?;
+        if seen.is_usable() {
+            self.seen = self.seen.max(seen);
+        }
+        self.note_known(now, from, decided);
+        let State::Canvasser { ballot, support } = &mut self.state else { return Ok(()) };
+        let ballot = *ballot;
+        if !granted || asked != ballot {
+            return Ok(());
+        }
+        support.insert(from);
+        let support = support.clone();
+        if self.is_supported(&support) {
+            // Somebody may have seen a higher one since.
+            if let Some(ballot) = self.seen.next_of(self.node) {
+                self.campaign(now, ballot.max(asked), effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// True if this replica leads, or has heard the leader it follows within the election timeout.
+    fn hears_leader(&self, now: Instant) -> bool {
+        match &self.state {
+            State::Leader(_) => true,
+            State::Follower(Some(leader)) => now - leader.heard_at < self.config.election_timeout,
+            _ => false,
+        }
+    }
+
+    // --- the campaign: phase 1 ---
+
+    /// Promises its own ballot, durably, before anybody hears of it: so no life of a node uses a ballot of
+    /// another one.
+    fn campaign(&mut self, now: Instant, ballot: Ballot, effects: &mut Effects) {
+        let raised = self.promised.prepare(ballot);
+        assert_eq!(raised, Ok(true), "PX5: a ballot is used once");
+        self.state = State::Follower(None);
+        self.promise_raised(now, effects);
+        self.counters.campaigns += 1;
+        let from = self.decided.next();
+        let range = self.votes_from(from);
+        let own_load = (!range.is_empty()).then(|| effects.load(range, self.config.accept_bytes_max));
+        let voters = self.quorums().members();
+        let pledges = voters.iter().map(|node| Pledge {
+            node,
+            next: from,
+            complete: node == self.node && own_load.is_none(),
+        });
+        let candidate = Candidate {
+            ballot,
+            pledges: pledges.collect(),
+            own_load,
+            watermark: (self.decided, self.node),
+            gathered: BTreeMap::new(),
+            retry_at: now + self.config.heartbeat_interval,
+        };
+        self.state = State::Candidate(Box::new(candidate));
+        for to in self.other_voters() {
+            self.send_with_promise(to, Message::Prepare(Prepare { ballot, from }), effects);
+        }
+    }
+
+    /// A campaign that moves is given more time.
+    pub(crate) fn extend_campaign(&mut self, now: Instant) {
+        self.election_at = self.election_at.max(now + self.election_wait);
+    }
+
+    /// Asks again for what was not answered.
+    pub(crate) fn on_campaign_tick(&mut self, now: Instant, effects: &mut Effects) {
+        let interval = self.config.heartbeat_interval;
+        let State::Candidate(candidate) = &mut self.state else { return };
+        if now < candidate.retry_at {
+            return;
+        }
+        candidate.retry_at = now + interval;
+        let ballot = candidate.ballot;
+        let open = candidate.pledges.iter().filter(|pledge| !pledge.complete && pledge.node != self.node);
+        let open: Vec<(NodeId, LogIndex)> = open.map(|pledge| (pledge.node, pledge.next)).collect();
+        for (to, from) in open {
+            self.send_with_promise(to, Message::Prepare(Prepare { ballot, from }), effects);
+        }
+    }
+
+    pub(crate) fn on_promise(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        promise: Promise,
+        effects: &mut Effects,
+    ) -> Result<(), Rejection> {
+        if promise.ballot.node != self.node {
+            return Err(Rejection::Ballot);
+        }
+        check_promise(&promise)?;
+        let Promise { ballot, from: first, decided, last, votes, .. } = promise;
+        let State::Candidate(candidate) = &mut self.state else { return Ok(()) };
+        // A promise counts for the ballot that it was given in, chunk by chunk, and once.
+        if candidate.ballot != ballot {
+            return Ok(());
+        }
+        let Some(pledge) = candidate.pledge(from) else { return Err(Rejection::Stranger) };
+        if pledge.complete || pledge.next != first {
+            return Ok(());
+        }
+        pledge.next = votes.to;
+        pledge.complete = votes.to > last;
+        let complete = pledge.complete;
+        candidate.raise_watermark(decided, from);
+        candidate.gather(&votes);
+        if !complete {
+            self.counters.chunks += 1;
+            let candidate_next = votes.to.max(candidate.watermark.0.next());
+            if let Some(pledge) = candidate.pledge(from) {
+                pledge.next = candidate_next;
+            }
+            effects.send(from, Message::Prepare(Prepare { ballot, from: candidate_next }));
+        }
+        self.extend_campaign(now);
+        self.try_lead(now, effects);
+        Ok(())
+    }
+
+    /// This replica's own votes came back from its storage.
+    pub(crate) fn on_own_votes(
+        &mut self,
+        now: Instant,
+        result: Result<Loaded, Compacted>,
+        effects: &mut Effects,
+    ) {
+        let (me, last, bytes_max) = (self.node, self.last_index(), self.config.accept_bytes_max);
+        let from = match &result {
+            Ok(loaded) => loaded.to,
+            Err(_) => self.decided.next(),
+        };
+        let range = self.votes_from(from);
+        let State::Candidate(candidate) = &mut self.state else { return };
+        candidate.own_load = None;
+        if let Ok(loaded) = result {
+            candidate.gather(&loaded);
+        }
+        if range.is_empty() {
+            let pledge = candidate.pledge(me).expect("a candidate is a voter");
+            (pledge.next, pledge.complete) = (last.next(), true);
+            self.try_lead(now, effects);
+        } else {
+            candidate.own_load = Some(effects.load(range, bytes_max));
+        }
+    }
+
+    /// Leads once an election quorum's promises are complete, its own among them and durable, and everything
+    /// through the highest watermark that any of them reported is known here.
+    pub(crate) fn try_lead(&mut self, now: Instant, effects: &mut Effects) {
+        let State::Candidate(candidate) = &mut self.state else { return };
+        let promised = candidate.promised();
+        let own = promised.contains(self.node) && self.promise_write <= self.disk.persisted;
+        if !own || !self.membership.quorums().is_election_quorum(&promised) {
+            return;
+        }
+        let (watermark, teacher) = candidate.watermark;
+        if self.decided < watermark {
+            self.counters.learned_first += 1;
+            self.learn_now(now, teacher, watermark, effects);
+            return;
+        }
+        let gathered = std::mem::take(&mut candidate.gathered);
+        let ballot = candidate.ballot;
+        let again = self.choose_values(ballot, gathered);
+        self.become_leader(now, ballot, again, effects);
+    }
+
+    /// For each slot above the watermark up to the last that anybody voted in: the value of the highest ballot
+    /// among the promises, or a no-op where there is none (P2c).
+    fn choose_values(&mut self, ballot: Ballot, mut gathered: BTreeMap<LogIndex, Entry>) -> Vec<Entry> {
+        let first = self.decided.next();
+        let mut gathered = gathered.split_off(&first);
+        let Some((last, _)) = gathered.last_key_value() else { return Vec::new() };
+        let count = last.next().distance_from(first);
+        let mut again = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
+        for slot in (0..count).map(|offset| first.advance(offset)) {
+            let entry = gathered.remove(&slot);
+            self.counters.proposed_again += u64::from(entry.is_some());
+            self.counters.holes_filled += u64::from(entry.is_none());
+            again.push(
+                entry.map_or_else(|| noop(slot, ballot), |entry| Entry { stamp: ballot.stamp(), ..entry }),
+            );
+        }
+        again
+    }
+}
+
+/// Nothing, for a slot in which no value can have been chosen.
+fn noop(index: LogIndex, ballot: Ballot) -> Entry {
+    Entry {
+        index,
+        stamp: ballot.stamp(),
+        reign: ballot.reign(),
+        kind: Kind::Noop,
+        request: RequestId::NONE,
+        payload: Bytes::new(),
+    }
+}
+
+/// Checks that a chunk can be what the acceptor was asked for.
+fn check_promise(promise: &Promise) -> Result<(), Rejection> {
+    let Promise { ballot, from, decided, trimmed, last, votes } = promise;
+    let highest = decided.advance(AHEAD_ENTRIES_MAX as u64);
+    for slot in [*from, *decided, *trimmed, *last, votes.to] {
+        checked_slot(slot)?;
+    }
+    let starts = *from > LogIndex::ZERO && trimmed <= decided && decided <= last && *last <= highest;
+    // An unfinished chunk brings something, or asking for the next one would never end.
+    let moves = votes.to > *from || votes.to > *last;
+    if !starts || !moves || votes.to < *from || votes.to > SLOT_MAX {
+        return Err(Rejection::Position);
+    }
+    let mut next = *from;
+    for segment in &votes.segments {
+        if segment.first_index() < next || segment.range().to > votes.to || segment.last_index() > *last {
+            return Err(Rejection::Entries);
+        }
+        next = segment.range().to;
+        let wrong = |entry: &Entry| {
+            let late = entry.stamp != Stamp::CHOSEN && entry.stamp > ballot.stamp();
+            late || !is_vote(entry.stamp, entry.kind)
+        };
+        if segment.iter().any(wrong) {
+            return Err(Rejection::Entries);
+        }
+    }
+    Ok(())
+}
+
+/// The values a new leader proposes again, as entries of consecutive slots.
+pub(crate) fn consecutive(again: Vec<Entry>) -> Option<Entries> {
+    if again.is_empty() {
+        None
+    } else {
+        Some(Entries::new(again).expect("slots were taken one after the other"))
+    }
+}

@@ -1,0 +1,245 @@
+//! What replicas say to each other: one struct per message.
+
+use std::fmt;
+
+use synod_core::{Entries, Loaded, LogIndex};
+
+use crate::ballot::Ballot;
+
+/// No slot lies beyond this one: a log that grew by a million entries a second would reach it in a hundred
+/// thousand years, and arithmetic on slots cannot overflow.
+pub(crate) const SLOT_MAX: LogIndex = LogIndex(1 << 62);
+
+/// A round of asking whether the leader still leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Round(pub u64);
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "round {}", self.0)
+    }
+}
+
+/// What replicas say to each other. `Display` is one stable line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Asks who would promise.
+    Canvass(Canvass),
+    /// Answers [`Canvass`].
+    CanvassReply(CanvassReply),
+    /// Phase 1a.
+    Prepare(Prepare),
+    /// Phase 1b.
+    Promise(Promise),
+    /// Phase 2a, with what is decided.
+    Accept(Accept),
+    /// Phase 2b.
+    Accepted(Accepted),
+    /// Answers whatever comes in too low a ballot.
+    Rejected(Rejected),
+    /// Says that the leader lives, and asks whether it still leads.
+    Heartbeat(Heartbeat),
+    /// Answers [`Heartbeat`].
+    HeartbeatReply(HeartbeatReply),
+    /// Tells what is decided, when no accept does.
+    CommitNotice(CommitNotice),
+    /// Asks for decided values.
+    Learn(Learn),
+    /// Answers [`Learn`].
+    Chosen(Chosen),
+}
+
+/// From a replica that hears no leader to every acceptor: would you promise? Nobody's promise moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canvass {
+    /// The ballot that the sender would campaign in.
+    pub ballot: Ballot,
+    /// The sender's watermark.
+    pub decided: LogIndex,
+}
+
+/// From an acceptor to whoever canvasses. It promises nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CanvassReply {
+    /// The ballot that was asked about.
+    pub ballot: Ballot,
+    /// True if the sender hears no leader and has promised no such ballot.
+    pub granted: bool,
+    /// The highest ballot that the sender has seen.
+    pub seen: Ballot,
+    /// The sender's watermark.
+    pub decided: LogIndex,
+}
+
+/// From a candidate to every acceptor: phase 1a for every slot at or above `from`, without end. Sent again with a
+/// higher `from` for the next chunk of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepare {
+    /// The candidate's ballot; its own promise of it is durable.
+    pub ballot: Ballot,
+    /// Votes below this slot need not be told.
+    pub from: LogIndex,
+}
+
+/// From an acceptor to a candidate: phase 1b, after the promise is durable. Everything is decided at the sender
+/// through `decided`; above, `votes` tells all its votes at or above `from` and below `votes.to`. Votes known to
+/// be for the chosen value bear [`synod_core::Stamp::CHOSEN`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The ballot promised.
+    pub ballot: Ballot,
+    /// The [`Prepare::from`] that is answered.
+    pub from: LogIndex,
+    /// The sender's watermark: it has every value through here.
+    pub decided: LogIndex,
+    /// Everything through here is gone from the sender's log: only a snapshot holds it.
+    pub trimmed: LogIndex,
+    /// The last slot that the sender has voted in.
+    pub last: LogIndex,
+    /// A chunk of the votes. The promise is complete when `votes.to` lies above `last`.
+    pub votes: Loaded,
+}
+
+/// From a leader to a peer: phase 2a for the slots of `entries`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// The leader's ballot: the stamp of every entry.
+    pub ballot: Ballot,
+    /// The first slot of this ballot.
+    pub first: LogIndex,
+    /// Everything through here is decided; at or above `first` it is what was proposed in this ballot.
+    pub commit: LogIndex,
+    /// The values; empty for a probe.
+    pub entries: Entries,
+}
+
+/// From an acceptor to its leader: phase 2b, after the votes are durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The ballot voted in.
+    pub ballot: Ballot,
+    /// The sender has voted in this ballot for every slot from [`Accept::first`] through here, but for those that
+    /// the leader itself said are decided.
+    pub through: LogIndex,
+    /// The sender's watermark.
+    pub decided: LogIndex,
+}
+
+/// From an acceptor to a candidate or leader whose ballot is too low.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The ballot that came too late.
+    pub ballot: Ballot,
+    /// A higher ballot, that the sender has promised or whose leader it hears.
+    pub promised: Ballot,
+}
+
+/// From a leader to a peer, regularly and for reads; waits for no disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The first slot of this ballot.
+    pub first: LogIndex,
+    /// Everything through here is decided.
+    pub commit: LogIndex,
+    /// The round that an answer confirms.
+    pub round: Round,
+}
+
+/// From a follower to its leader: I had promised no higher ballot when this round arrived. Waits for no disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatReply {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The round that is answered.
+    pub round: Round,
+}
+
+/// From a leader to a peer that no accept has told of the latest watermark. Wants no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitNotice {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The first slot of this ballot.
+    pub first: LogIndex,
+    /// Everything through here is decided.
+    pub commit: LogIndex,
+}
+
+/// From a replica that is behind to one that knows more: which values were decided from here on?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learn {
+    /// The first slot wanted.
+    pub from: LogIndex,
+}
+
+/// From a replica that has the values to one that is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The [`Learn::from`] that is answered.
+    pub from: LogIndex,
+    /// The sender's watermark.
+    pub decided: LogIndex,
+    /// Everything through here is gone from the sender's log: only a snapshot holds it.
+    pub trimmed: LogIndex,
+    /// Decided entries, the first at `from`; empty if the sender cannot help.
+    pub entries: Entries,
+}
+
+impl Message {
+    /// The ballot that the message belongs to, if to any.
+    #[must_use]
+    pub fn ballot(&self) -> Option<Ballot> {
+        match self {
+            Message::Canvass(Canvass { ballot, .. })
+            | Message::CanvassReply(CanvassReply { ballot, .. })
+            | Message::Prepare(Prepare { ballot, .. })
+            | Message::Promise(Promise { ballot, .. })
+            | Message::Accept(Accept { ballot, .. })
+            | Message::Accepted(Accepted { ballot, .. })
+            | Message::Rejected(Rejected { ballot, .. })
+            | Message::Heartbeat(Heartbeat { ballot, .. })
+            | Message::HeartbeatReply(HeartbeatReply { ballot, .. })
+            | Message::CommitNotice(CommitNotice { ballot, .. }) => Some(*ballot),
+            Message::Learn(_) | Message::Chosen(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Message::Canvass(m) => write!(f, "canvass {} decided {}", m.ballot, m.decided),
+            Message::CanvassReply(m) => {
+                let verdict = if m.granted { "granted" } else { "denied" };
+                write!(f, "canvass-reply {} {verdict} seen {} decided {}", m.ballot, m.seen, m.decided)
+            }
+            Message::Prepare(m) => write!(f, "prepare {} from {}", m.ballot, m.from),
+            Message::Promise(m) => {
+                write!(f, "promise {} from {} decided {} ", m.ballot, m.from, m.decided)?;
+                write!(f, "trimmed {} last {} votes ..{}", m.trimmed, m.last, m.votes.to)?;
+                m.votes.segments.iter().try_for_each(|segment| write!(f, " {segment}"))
+            }
+            Message::Accept(m) => {
+                write!(f, "accept {} first {} commit {} entries {}", m.ballot, m.first, m.commit, m.entries)
+            }
+            Message::Accepted(m) => {
+                write!(f, "accepted {} through {} decided {}", m.ballot, m.through, m.decided)
+            }
+            Message::Rejected(m) => write!(f, "rejected {} promised {}", m.ballot, m.promised),
+            Message::Heartbeat(m) => {
+                write!(f, "heartbeat {} first {} commit {} {}", m.ballot, m.first, m.commit, m.round)
+            }
+            Message::HeartbeatReply(m) => write!(f, "heartbeat-reply {} {}", m.ballot, m.round),
+            Message::CommitNotice(m) => {
+                write!(f, "commit-notice {} first {} commit {}", m.ballot, m.first, m.commit)
+            }
+            Message::Learn(m) => write!(f, "learn from {}", m.from),
+            Message::Chosen(m) => {
+                write!(f, "chosen from {} decided {} ", m.from, m.decided)?;
+                write!(f, "trimmed {} entries {}", m.trimmed, m.entries)
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Multi-Paxos, as the simulator sees it; with majorities, and with flexible quorums.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use synod_core::{Entry, Membership, Stamp, Wire};
+use synod_multipaxos::{
+    Accept, Accepted, Canvass, CanvassReply, Chosen, CommitNotice, HardState, Heartbeat, HeartbeatReply,
+    Learn, Message, MultiPaxos, MultiPaxosConfig, Prepare, Promise, Rejected,
+};
+
+use crate::hash::mix;
+use crate::log::LogAdapter;
+use crate::observer::ballots::{BallotLedger, Ballots, Claim};
+use crate::observer::{Checked, bounds, violation};
+use crate::options::Options;
+use crate::rare::{Rare, RareCounts};
+use crate::rng::Rng;
+
+/// The adapter of [`MultiPaxos`] deciding by majorities.
+#[derive(Clone, Copy, Debug)]
+pub struct MultiPaxosAdapter;
+
+/// The bounds of a seed's settings that messages are held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    accept_entries_max: usize,
+    accept_bytes_max: usize,
+}
+
+impl LogAdapter for MultiPaxosAdapter {
+    type Config = MultiPaxosConfig;
+    type Protocol = MultiPaxos;
+    type Observer = BallotLedger<MultiPaxosAdapter>;
+    type Bounds = Bounds;
+
+    fn config(options: &Options, rng: &mut Rng) -> (MultiPaxosConfig, Bounds) {
+        let timeout = Duration::from_nanos(options.patience);
+        let bounds = Bounds {
+            accept_entries_max: rng.pick(&[1, 2, 8, 64, 4_096]),
+            accept_bytes_max: rng.pick(&[1, 300, 4_000, 1 << 20]),
+        };
+        let undecided = rng.pick(&[4, 32, 1_024, 65_536]);
+        let config = MultiPaxos::config()
+            .election_timeout(timeout)
+            .heartbeat_interval(timeout / rng.between(3, 10) as u32)
+            .commit_notice_delay(timeout / rng.pick(&[30, 100, 1_000]))
+            .learn_delay(timeout / rng.pick(&[10, 30, 1_000]))
+            .window_entries_max(rng.pick(&[1, 3, 16, 256, 16_384]))
+            .window_bytes_max(rng.pick(&[1, 1_000, 20_000, 16 << 20]))
+            .accept_entries_max(bounds.accept_entries_max)
+            .accept_bytes_max(bounds.accept_bytes_max)
+            .undecided_entries_max(undecided)
+            .undecided_bytes_max(rng.pick(&[40_000, 64 << 20]))
+            .ahead_entries_max(undecided * rng.pick(&[1, 2, 16]))
+            .tail_bytes_max(rng.pick(&[1, 600, 5_000, 32 << 20]));
+        (config, bounds)
+    }
+
+    fn observer(membership: &Membership) -> BallotLedger<MultiPaxosAdapter> {
+        BallotLedger::new(membership)
+    }
+
+    fn fingerprint(message: &Message) -> u64 {
+        let (kind, a, b) = match message {
+            Message::Canvass(Canvass { decided, .. }) => (1, decided.0, 0),
+            Message::CanvassReply(CanvassReply { granted, seen, .. }) => (2, u64::from(*granted), seen.round),
+            Message::Prepare(Prepare { from, .. }) => (3, from.0, 0),
+            Message::Promise(Promise { from, decided, last, votes, .. }) => {
+                (4, from.0 ^ decided.0 << 32, last.0 ^ votes.to.0 << 32)
+            }
+            Message::Accept(Accept { first, commit, entries, .. }) => {
+                (5, first.0 ^ entries.first_index().0 << 32, commit.0 ^ (entries.len() as u64) << 32)
+            }
+            Message::Accepted(Accepted { through, decided, .. }) => (6, through.0, decided.0),
+            Message::Rejected(Rejected { promised, .. }) => (7, promised.round, promised.node.0),
+            Message::Heartbeat(Heartbeat { commit, round, .. }) => (8, commit.0, round.0),
+            Message::HeartbeatReply(HeartbeatReply { round, .. }) => (9, round.0, 0),
+            Message::CommitNotice(CommitNotice { commit, .. }) => (10, commit.0, 0),
+            Message::Learn(Learn { from }) => (11, from.0, 0),
+            Message::Chosen(Chosen { from, entries, .. }) => (12, from.0, entries.len() as u64),
+        };
+        let ballot = message.ballot().unwrap_or_default();
+        mix(mix(kind ^ ballot.round << 8 ^ ballot.node.0 << 40, a), b)
+    }
+
+    fn check_message(bounds: &Bounds, node: usize, message: &Message) -> Checked {
+        let (segments, count_max) = match message {
+            Message::Accept(accept) => (std::slice::from_ref(&accept.entries), bounds.accept_entries_max),
+            Message::Chosen(chosen) => (std::slice::from_ref(&chosen.entries), usize::MAX),
+            Message::Promise(promise) => (promise.votes.segments.as_slice(), usize::MAX),
+            _ => return Ok(()),
+        };
+        let count: usize = segments.iter().map(|segment| segment.len()).sum();
+        bounds::bounded("entries of one message", node, count as u64, count_max as u64)?;
+        if count > 1 {
+            let bytes: usize = segments.iter().flat_map(|segment| segment.iter()).map(Entry::weight).sum();
+            bounds::bounded("bytes of one message", node, bytes as u64, bounds.accept_bytes_max as u64)?;
+        }
+        Ok(())
+    }
+
+    fn count(replica: &MultiPaxos, rare: &mut RareCounts) {
+        let counters = replica.counters();
+        rare[Rare::SteppedDownSlowDisk] += counters.disk_stalls;
+        rare[Rare::QuorumLost] += counters.quorums_lost;
+        rare[Rare::RequestIgnored] += counters.support_denied;
+        rare[Rare::ProbedAgain] += counters.fallbacks;
+        rare[Rare::ReadRound] += counters.read_rounds;
+        rare[Rare::Preempted] += counters.preempted;
+        rare[Rare::ProposedAgain] += counters.proposed_again;
+        rare[Rare::HoleFilled] += counters.holes_filled;
+        rare[Rare::PromiseChunk] += counters.chunks;
+        rare[Rare::LearnedFirst] += counters.learned_first;
+        rare[Rare::Learned] += counters.learned;
+        rare[Rare::LeaderLearned] += counters.leader_learned;
+        rare[Rare::TooFarAhead] += counters.too_far_ahead;
+        rare[Rare::PeerSkipped] += counters.skipped;
+        rare[Rare::CommitNotice] += counters.commit_notices;
+    }
+
+    fn check_protocol(node: usize, replica: &MultiPaxos) -> Checked {
+        match replica.counters().last_rejection {
+            // Every peer here is correct: what it says is never wrong.
+            Some(why) => Err(violation("rejected", format!("n{} dropped a message: {why}", node + 1))),
+            None => Ok(()),
+        }
+    }
+
+    const EXPECTED: &'static [Rare] = EXPECTED;
+}
+
+/// The rare paths that a long sweep must have taken.
+const EXPECTED: &[Rare] = &[
+    Rare::LeaderChanged,
+    Rare::SteppedDown,
+    Rare::SteppedDownSlowDisk,
+    Rare::QuorumLost,
+    Rare::EntriesLost,
+    Rare::HardStateLost,
+    Rare::CrashInFlush,
+    Rare::RequestIgnored,
+    Rare::Preempted,
+    Rare::ProposedAgain,
+    Rare::HoleFilled,
+    Rare::PromiseChunk,
+    Rare::ChosenReported,
+    Rare::LearnedFirst,
+    Rare::Learned,
+    Rare::LeaderLearned,
+    Rare::TooFarAhead,
+    Rare::PeerSkipped,
+    Rare::VotedAboveHole,
+    Rare::CommitNotice,
+    Rare::ProbedAgain,
+    Rare::ReadRound,
+    Rare::Held,
+    Rare::StaleSender,
+    Rare::StaleReceiver,
+    Rare::LoadedFromStorage,
+    Rare::LoadedFromTail,
+];
+
+impl Ballots for MultiPaxosAdapter {
+    type Protocol = MultiPaxos;
+
+    fn promised(bytes: &Bytes) -> Result<Stamp, String> {
+        let state = HardState::from_bytes(bytes.clone()).map_err(|error| error.to_string())?;
+        Ok(state.promised.stamp())
+    }
+
+    fn claims(message: &Message, claim: &mut dyn FnMut(Claim<'_>) -> Checked) -> Checked {
+        match message {
+            Message::Canvass(Canvass { decided, .. })
+            | Message::CanvassReply(CanvassReply { decided, .. }) => claim(Claim::Decided(decided.0)),
+            Message::Prepare(Prepare { ballot, .. }) => claim(Claim::Candidate(ballot.stamp())),
+            Message::Promise(Promise { ballot, from, decided, last, votes, .. }) => {
+                claim(Claim::Decided(decided.0))?;
+                claim(Claim::Promise {
+                    ballot: ballot.stamp(),
+                    from: from.0,
+                    to: votes.to.0,
+                    votes: &votes.segments,
+                    complete: votes.to > *last,
+                })
+            }
+            Message::Accept(Accept { ballot, commit, entries, .. }) => {
+                claim(Claim::Leads(ballot.stamp()))?;
+                claim(Claim::Decided(commit.0))?;
+                claim(Claim::Proposes(entries))
+            }
+            Message::Accepted(Accepted { ballot, through, decided }) => {
+                claim(Claim::Decided(decided.0))?;
+                claim(Claim::Voted { ballot: ballot.stamp(), through: through.0 })
+            }
+            Message::Heartbeat(Heartbeat { ballot, commit, .. })
+            | Message::CommitNotice(CommitNotice { ballot, commit, .. }) => {
+                claim(Claim::Leads(ballot.stamp()))?;
+                claim(Claim::Decided(commit.0))
+            }
+            Message::Chosen(Chosen { decided, entries, .. }) => {
+                claim(Claim::Decided(decided.0))?;
+                claim(Claim::Chosen(entries))
+            }
+            Message::Rejected(_) | Message::HeartbeatReply(_) | Message::Learn(_) => Ok(()),
+        }
+    }
+}
