@@ -4,7 +4,10 @@ use std::io;
 
 use futures::future::BoxFuture;
 use synod_core::memory::MemoryNetwork;
-use synod_core::{Machine, Membership, NodeId, OpenError, ProtocolConfig};
+use synod_core::{
+    Machine, Member, Membership, NodeId, OpenError, ProtocolConfig, QuorumSystem, SessionLimits,
+};
+use synod_multipaxos::MultiPaxos;
 use synod_raft::Raft;
 use synod_runtime::{Node, StartError};
 use synod_transport::{Tcp, TcpError};
@@ -18,7 +21,12 @@ use crate::state_machine::Replicated;
 /// Every protocol, in the order of tables.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Contender>> {
-    vec![contender("raft", Raft::config, majority)]
+    vec![
+        contender("raft", Raft::config, majority, 3),
+        contender("multipaxos", MultiPaxos::config, majority, 3),
+        // Three replicas have no flexible quorums that are smaller than majorities.
+        contender("flexpaxos", MultiPaxos::config, flexible, 4),
+    ]
 }
 
 /// The protocol of this name.
@@ -37,6 +45,9 @@ pub fn names() -> Vec<&'static str> {
 pub trait Contender: Send + Sync {
     /// Its name in tables and on command lines.
     fn name(&self) -> &'static str;
+
+    /// How many replicas it runs on unless told otherwise.
+    fn replicas(&self) -> u64;
 
     /// Replicas `1..=replicas` and their quorums.
     fn membership(&self, replicas: u64) -> Membership;
@@ -98,11 +109,12 @@ fn contender<C: ProtocolConfig>(
     name: &'static str,
     config: fn() -> C,
     membership: fn(u64) -> Membership,
+    replicas: u64,
 ) -> Box<dyn Contender>
 where
     MessageOf<C>: Send,
 {
-    Box::new(Typed { name, config, membership })
+    Box::new(Typed { name, config, membership, replicas })
 }
 
 type MessageOf<C> = <<C as ProtocolConfig>::Protocol as Machine>::Message;
@@ -111,6 +123,7 @@ struct Typed<C> {
     name: &'static str,
     config: fn() -> C,
     membership: fn(u64) -> Membership,
+    replicas: u64,
 }
 
 impl<C: ProtocolConfig> Contender for Typed<C>
@@ -119,6 +132,10 @@ where
 {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn replicas(&self) -> u64 {
+        self.replicas
     }
 
     fn membership(&self, replicas: u64) -> Membership {
@@ -181,4 +198,13 @@ const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn majority(replicas: u64) -> Membership {
     Membership::of_ids(1..=replicas).expect("ids from 1 to at most 64")
+}
+
+/// Two replicas decide, so all but one elect; fewer than three replicas decide by majority.
+fn flexible(replicas: u64) -> Membership {
+    let Some(quorums) = QuorumSystem::small_replication((1..=replicas).map(NodeId)) else {
+        return majority(replicas);
+    };
+    let members = (1..=replicas).map(|id| Member { id: NodeId(id), address: String::new() }).collect();
+    Membership::new(members, quorums, SessionLimits::default()).expect("n - 1 and 2 members meet")
 }

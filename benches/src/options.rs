@@ -22,9 +22,9 @@ pub struct Options {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub protocols: Vec<String>,
 
-    /// Replicas of each protocol
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub replicas: u64,
+    /// Replicas of each protocol [default: 3, and 4 for flexpaxos]
+    #[arg(long, value_name = "N")]
+    pub replicas: Option<u64>,
 
     /// Clients, each with one operation open at a time
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -219,7 +219,7 @@ impl Options {
                 self.protocols.join(", ")
             ));
         }
-        within("--replicas", self.replicas, 1, Self::REPLICAS_MAX)
+        within("--replicas", self.replicas.unwrap_or(1), 1, Self::REPLICAS_MAX)
             .or_else(|| within("--clients", u64::from(self.clients), 1, Self::CLIENTS_MAX))
             .or_else(|| within("--payload", self.payload as u64, Self::PAYLOAD_MIN, Self::PAYLOAD_MAX))
             .or_else(|| within("--keys", u64::from(self.keys), 1, Self::KEYS_MAX))
@@ -299,7 +299,10 @@ mod tests {
     fn without_options_every_protocol_runs_on_the_documented_workload() {
         let options = parse("").unwrap();
         assert_eq!(options.protocols, ["raft", "zab"]);
-        assert_eq!((options.replicas, options.clients, options.payload, options.keys), (3, 64, 128, 10_000));
+        assert_eq!(
+            (options.replicas, options.clients, options.payload, options.keys),
+            (None, 64, 128, 10_000)
+        );
         assert_eq!((options.clients_at, options.rate), (ClientsAt::Leader, None));
         assert_eq!((options.read_ratio, options.flavour), (0.5, Flavour::CurrentThread));
         assert_eq!((options.transport, options.storage), (TransportKind::Tcp, StorageKind::Wal));
@@ -315,7 +318,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(options.protocols, ["zab"]);
-        assert_eq!((options.replicas, options.clients, options.payload, options.keys), (5, 9, 64, 7));
+        assert_eq!((options.replicas, options.clients, options.payload, options.keys), (Some(5), 9, 64, 7));
         assert_eq!((options.clients_at, options.rate), (ClientsAt::Spread, Some(1000.0)));
         assert_eq!((options.read_ratio, options.seconds), (0.9, 2.5));
         assert_eq!((options.transport, options.flavour), (TransportKind::Tcp, Flavour::MultiThread));

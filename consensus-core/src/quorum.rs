@@ -106,6 +106,15 @@ pub enum QuorumSystem {
         /// How many decide (q2).
         replication: usize,
     },
+    /// Members of weight `election` in sum elect, members of weight `replication` decide.
+    Weighted {
+        /// The voters and the weight of each voice.
+        members: Vec<(NodeId, u32)>,
+        /// The least weight that elects.
+        election: u64,
+        /// The least weight that decides.
+        replication: u64,
+    },
     /// Both systems must agree, while one takes over from the other.
     Joint {
         /// The system that is left.
@@ -130,6 +139,12 @@ pub enum QuorumError {
         /// How many members there are.
         members: usize,
     },
+    /// A voter without a voice, a voter listed twice, or more weight in sum than [`QuorumSystem::WEIGHT_MAX`].
+    #[error(
+        "weights must be above zero, one for each member, and at most {} in sum",
+        QuorumSystem::WEIGHT_MAX
+    )]
+    Weights,
     /// An election could miss a decision.
     #[error("election quorum {election} and replication quorum {replication} do not meet")]
     Disjoint {
@@ -144,6 +159,17 @@ impl QuorumSystem {
     /// The majority system over `members`.
     pub fn majority(members: impl IntoIterator<Item = NodeId>) -> QuorumSystem {
         QuorumSystem::Majority { members: members.into_iter().collect() }
+    }
+
+    /// The largest sum of weights that is validated.
+    pub const WEIGHT_MAX: u64 = 1 << 16;
+
+    /// The smallest replication quorums that outlive a crash: any two members decide, so all but one must elect
+    /// (Flexible Paxos, section 5). `None` for fewer than three members.
+    pub fn small_replication(members: impl IntoIterator<Item = NodeId>) -> Option<QuorumSystem> {
+        let members: NodeSet = members.into_iter().collect();
+        let election = members.len().checked_sub(1).filter(|election| *election >= 2)?;
+        Some(QuorumSystem::Counted { members, election, replication: 2 })
     }
 
     /// Checks that every election quorum meets every replication quorum.
@@ -171,6 +197,13 @@ impl QuorumSystem {
                 }
                 Ok(())
             }
+            QuorumSystem::Weighted { members, election, replication } => {
+                validate_weights(members, *election, *replication)?;
+                match disjoint(members, *election, *replication) {
+                    Some((election, replication)) => Err(QuorumError::Disjoint { election, replication }),
+                    None => Ok(()),
+                }
+            }
             QuorumSystem::Joint { old, new } => {
                 old.validate()?;
                 new.validate()
@@ -184,6 +217,9 @@ impl QuorumSystem {
         match self {
             QuorumSystem::Majority { members } => nodes.count_in(members) > members.len() / 2,
             QuorumSystem::Counted { members, election, .. } => nodes.count_in(members) >= *election,
+            QuorumSystem::Weighted { members, election, .. } => {
+                weight_of(members, |node| nodes.contains(node)) >= *election
+            }
             QuorumSystem::Joint { old, new } => {
                 old.is_election_quorum(nodes) && new.is_election_quorum(nodes)
             }
@@ -196,6 +232,9 @@ impl QuorumSystem {
         match self {
             QuorumSystem::Majority { members } => nodes.count_in(members) > members.len() / 2,
             QuorumSystem::Counted { members, replication, .. } => nodes.count_in(members) >= *replication,
+            QuorumSystem::Weighted { members, replication, .. } => {
+                weight_of(members, |node| nodes.contains(node)) >= *replication
+            }
             QuorumSystem::Joint { old, new } => {
                 old.is_replication_quorum(nodes) && new.is_replication_quorum(nodes)
             }
@@ -210,6 +249,7 @@ impl QuorumSystem {
             QuorumSystem::Counted { members, replication, .. } => {
                 nth_highest(members, *replication, progress)
             }
+            QuorumSystem::Weighted { members, replication, .. } => heaviest(members, *replication, progress),
             QuorumSystem::Joint { old, new } => {
                 old.reached_by_replication_quorum(progress).min(new.reached_by_replication_quorum(progress))
             }
@@ -221,9 +261,74 @@ impl QuorumSystem {
     pub fn members(&self) -> NodeSet {
         match self {
             QuorumSystem::Majority { members } | QuorumSystem::Counted { members, .. } => members.clone(),
+            QuorumSystem::Weighted { members, .. } => members.iter().map(|(node, _)| *node).collect(),
             QuorumSystem::Joint { old, new } => old.members().iter().chain(new.members().iter()).collect(),
         }
     }
+}
+
+fn weight_of(members: &[(NodeId, u32)], holds: impl Fn(NodeId) -> bool) -> u64 {
+    members.iter().filter(|(node, _)| holds(*node)).map(|(_, weight)| u64::from(*weight)).sum()
+}
+
+fn validate_weights(members: &[(NodeId, u32)], election: u64, replication: u64) -> Result<(), QuorumError> {
+    if members.is_empty() {
+        return Err(QuorumError::NoMembers);
+    }
+    let distinct: NodeSet = members.iter().map(|(node, _)| *node).collect();
+    let total = weight_of(members, |_| true);
+    let mute = members.iter().any(|(_, weight)| *weight == 0);
+    if mute || distinct.len() != members.len() || total > QuorumSystem::WEIGHT_MAX {
+        return Err(QuorumError::Weights);
+    }
+    let within = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    match [election, replication].into_iter().find(|size| *size == 0 || *size > total) {
+        Some(size) => Err(QuorumError::Size { size: within(size), members: within(total) }),
+        None => Ok(()),
+    }
+}
+
+/// A set of at least `first` weight whose complement has at least `second`, and that complement. Exact: goes
+/// through every sum of weights that some set has.
+fn disjoint(members: &[(NodeId, u32)], first: u64, second: u64) -> Option<(NodeSet, NodeSet)> {
+    let total = weight_of(members, |_| true);
+    let highest = total.checked_sub(second).filter(|highest| *highest >= first)?;
+    // For each sum: the member that was added last on the way there.
+    let mut added: Vec<Option<usize>> = vec![None; usize::try_from(highest).ok()? + 1];
+    let mut reached = vec![0usize];
+    for (at, (_, weight)) in members.iter().enumerate() {
+        for from in 0..reached.len() {
+            let sum = reached[from] + *weight as usize;
+            if sum < added.len() && sum > 0 && added[sum].is_none() {
+                added[sum] = Some(at);
+                reached.push(sum);
+            }
+        }
+    }
+    let wanted = usize::try_from(first).ok()?;
+    let mut sum = (wanted..added.len()).find(|sum| added[*sum].is_some())?;
+    let mut inside = NodeSet::new();
+    while let Some(at) = added[sum] {
+        inside.insert(members[at].0);
+        sum -= members[at].1 as usize;
+    }
+    let outside = members.iter().map(|(node, _)| *node).filter(|node| !inside.contains(*node)).collect();
+    Some((inside, outside))
+}
+
+/// The highest value that members of weight `least` in sum have reached or passed.
+fn heaviest(members: &[(NodeId, u32)], least: u64, progress: &impl Fn(NodeId) -> LogIndex) -> LogIndex {
+    let mut values: Vec<(LogIndex, u32)> =
+        members.iter().map(|(node, weight)| (progress(*node), *weight)).collect();
+    values.sort_unstable_by(|a, b| b.cmp(a));
+    let mut weight = 0;
+    for (index, voice) in values {
+        weight += u64::from(voice);
+        if weight >= least {
+            return index;
+        }
+    }
+    LogIndex::ZERO
 }
 
 /// The value that `rank` members have reached or passed. Up to eight members need no allocation.
@@ -254,6 +359,11 @@ impl fmt::Display for QuorumSystem {
             }
             QuorumSystem::Counted { members, election, replication } => {
                 write!(f, "counted(elect {election}, replicate {replication} of {members})")
+            }
+            QuorumSystem::Weighted { members, election, replication } => {
+                write!(f, "weighted(elect {election}, replicate {replication} of")?;
+                members.iter().try_for_each(|(node, weight)| write!(f, " {node}:{weight}"))?;
+                f.write_str(")")
             }
             QuorumSystem::Joint { old, new } => write!(f, "joint({old} and {new})"),
         }
@@ -318,6 +428,45 @@ mod tests {
     }
 
     #[test]
+    fn validation_of_weights_agrees_with_brute_force_and_names_two_disjoint_quorums() {
+        let shapes: [&[u32]; 6] =
+            [&[1], &[1, 1, 1], &[3, 1, 1], &[5, 4, 3, 2, 1], &[2, 2, 2, 2], &[10, 1, 1, 1, 1]];
+        for weights in shapes {
+            let members: Vec<(NodeId, u32)> = (1..).map(NodeId).zip(weights.iter().copied()).collect();
+            let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+            for election in 0..=total + 1 {
+                for replication in 0..=total + 1 {
+                    let system = QuorumSystem::Weighted { members: members.clone(), election, replication };
+                    let sized = (1..=total).contains(&election) && (1..=total).contains(&replication);
+                    let verdict = system.validate();
+                    assert_eq!(verdict.is_ok(), sized && intersects(&system), "{system}");
+                    if let Err(QuorumError::Disjoint { election, replication }) = verdict {
+                        assert!(system.is_election_quorum(&election), "{system}: {election}");
+                        assert!(system.is_replication_quorum(&replication), "{system}: {replication}");
+                        assert!(election.iter().all(|node| !replication.contains(node)));
+                    }
+                }
+            }
+        }
+        let of =
+            |members: Vec<(NodeId, u32)>| QuorumSystem::Weighted { members, election: 1, replication: 1 };
+        assert_eq!(of(vec![(NodeId(1), 0)]).validate(), Err(QuorumError::Weights));
+        assert_eq!(of(vec![(NodeId(1), 1), (NodeId(1), 1)]).validate(), Err(QuorumError::Weights));
+        assert_eq!(of(vec![(NodeId(1), 1 << 17)]).validate(), Err(QuorumError::Weights));
+        assert_eq!(of(vec![]).validate(), Err(QuorumError::NoMembers));
+    }
+
+    #[test]
+    fn two_of_any_number_decide_where_all_but_one_elect() {
+        assert_eq!(QuorumSystem::small_replication((1..=2).map(NodeId)), None);
+        for count in 3..=9 {
+            let system = QuorumSystem::small_replication((1..=count).map(NodeId)).expect("three or more");
+            assert_eq!(system.validate(), Ok(()), "{system}");
+            assert!(system.is_replication_quorum(&[1, 2].map(NodeId).into_iter().collect()));
+        }
+    }
+
+    #[test]
     fn a_joint_quorum_needs_both_systems() {
         let joint = QuorumSystem::Joint {
             old: Box::new(QuorumSystem::majority([1, 2, 3].map(NodeId))),
@@ -340,6 +489,11 @@ mod tests {
                 new: Box::new(QuorumSystem::majority([2, 3, 4, 5].map(NodeId))),
             },
             QuorumSystem::Majority { members: nodes(9) },
+            QuorumSystem::Weighted {
+                members: vec![(NodeId(1), 5), (NodeId(2), 3), (NodeId(3), 3), (NodeId(4), 1)],
+                election: 7,
+                replication: 6,
+            },
         ];
         for system in systems {
             for shape in 0u64..200 {

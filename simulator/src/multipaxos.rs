@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_core::{Entry, Membership, Stamp, Wire};
+use synod_core::{Entry, Membership, NodeId, QuorumSystem, Stamp, Wire};
 use synod_multipaxos::{
     Accept, Accepted, Canvass, CanvassReply, Chosen, CommitNotice, HardState, Heartbeat, HeartbeatReply,
     Learn, Message, MultiPaxos, MultiPaxosConfig, Prepare, Promise, Rejected,
@@ -17,9 +17,9 @@ use crate::options::Options;
 use crate::rare::{Rare, RareCounts};
 use crate::rng::Rng;
 
-/// The adapter of [`MultiPaxos`] deciding by majorities.
+/// The adapter of [`MultiPaxos`] deciding by majorities; with `FLEXIBLE`, by quorums drawn for the seed.
 #[derive(Clone, Copy, Debug)]
-pub struct MultiPaxosAdapter;
+pub struct MultiPaxosAdapter<const FLEXIBLE: bool>;
 
 /// The bounds of a seed's settings that messages are held against.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +28,13 @@ pub struct Bounds {
     accept_bytes_max: usize,
 }
 
-impl LogAdapter for MultiPaxosAdapter {
+impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
     type Config = MultiPaxosConfig;
     type Protocol = MultiPaxos;
-    type Observer = BallotLedger<MultiPaxosAdapter>;
+    type Observer = BallotLedger<MultiPaxosAdapter<FLEXIBLE>>;
     type Bounds = Bounds;
+
+    const NAME: &'static str = if FLEXIBLE { "flexpaxos" } else { "multipaxos" };
 
     fn config(options: &Options, rng: &mut Rng) -> (MultiPaxosConfig, Bounds) {
         let timeout = Duration::from_nanos(options.patience);
@@ -57,7 +59,11 @@ impl LogAdapter for MultiPaxosAdapter {
         (config, bounds)
     }
 
-    fn observer(membership: &Membership) -> BallotLedger<MultiPaxosAdapter> {
+    fn quorums(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
+        if FLEXIBLE { flexible(members, rng) } else { QuorumSystem::majority(members.iter().copied()) }
+    }
+
+    fn observer(membership: &Membership) -> BallotLedger<MultiPaxosAdapter<FLEXIBLE>> {
         BallotLedger::new(membership)
     }
 
@@ -130,6 +136,30 @@ impl LogAdapter for MultiPaxosAdapter {
     const EXPECTED: &'static [Rare] = EXPECTED;
 }
 
+/// Counts or weights: mostly two that decide, sometimes other sizes whose quorums just meet.
+fn flexible(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
+    let all = members.iter().copied();
+    let count = members.len();
+    match (rng.below(4), QuorumSystem::small_replication(all.clone())) {
+        (0 | 1, Some(small)) => small,
+        (2, _) if count > 2 => {
+            // Neither a voice that decides alone nor one without which nothing is decided.
+            let voices =
+                members.iter().map(|node| (*node, 2 + u32::try_from(node.0 % 2).unwrap_or_default()));
+            let members: Vec<(NodeId, u32)> = voices.collect();
+            let total: u64 = members.iter().map(|(_, weight)| u64::from(*weight)).sum();
+            QuorumSystem::Weighted { members, election: total - 4, replication: 5 }
+        }
+        _ => {
+            let replication = count / 2;
+            if replication == 0 || count < 4 {
+                return QuorumSystem::majority(all);
+            }
+            QuorumSystem::Counted { members: all.collect(), election: count + 1 - replication, replication }
+        }
+    }
+}
+
 /// The rare paths that a long sweep must have taken.
 const EXPECTED: &[Rare] = &[
     Rare::LeaderChanged,
@@ -161,7 +191,7 @@ const EXPECTED: &[Rare] = &[
     Rare::LoadedFromTail,
 ];
 
-impl Ballots for MultiPaxosAdapter {
+impl<const FLEXIBLE: bool> Ballots for MultiPaxosAdapter<FLEXIBLE> {
     type Protocol = MultiPaxos;
 
     fn promised(bytes: &Bytes) -> Result<Stamp, String> {

@@ -54,8 +54,8 @@ rare! {
     CrashInFlush = "crash between the actions of a flush",
     /// An append found no match.
     AppendRejected = "append rejected",
-    /// A promise or vote was refused for a higher ballot.
-    Preempted = "ballot refused for a higher one",
+    /// A leader or candidate met a higher ballot.
+    Preempted = "ballot ended by a higher one",
     /// A new leader proposed again what an earlier one may have had chosen.
     ProposedAgain = "value of an earlier ballot proposed again",
     /// A new leader filled a hole.
@@ -76,8 +76,6 @@ rare! {
     PeerSkipped = "peer left to learn",
     /// A vote was cast above a hole.
     VotedAboveHole = "vote above a hole",
-    /// A watermark stopped at a vote of another ballot.
-    StaleVote = "watermark stopped at a stale vote",
     /// A vote was refused.
     VoteRefused = "vote refused",
     /// A pre-vote was refused.

@@ -4,8 +4,6 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use synod_core::ProtocolConfig;
-
 use crate::lease::{self, Leases};
 use crate::log::{Bare, Full, LogAdapter};
 use crate::multipaxos::MultiPaxosAdapter;
@@ -54,7 +52,8 @@ pub struct Simulated {
 /// Every protocol there is an adapter for. A new one is one line here.
 pub const SIMULATED: &[Simulated] = &[
     simulated::<RaftAdapter>(),
-    simulated::<MultiPaxosAdapter>(),
+    simulated::<MultiPaxosAdapter<false>>(),
+    simulated::<MultiPaxosAdapter<true>>(),
     Simulated {
         name: "scribe",
         levels: &[Level::Protocol],
@@ -106,7 +105,7 @@ impl Simulated {
 
 const fn simulated<A: LogAdapter>() -> Simulated {
     Simulated {
-        name: A::Config::NAME,
+        name: A::NAME,
         levels: &[Level::Replica, Level::Protocol],
         run: run_log::<A>,
         expected: expected_log::<A>,
@@ -120,11 +119,11 @@ fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool)
     match level {
         Level::Protocol => {
             let subject = Bare::<A>::new(&options, &mut rng);
-            run(A::Config::NAME, level, World::new(options, subject, rng, trace))
+            run(A::NAME, level, World::new(options, subject, rng, trace))
         }
         Level::Replica => {
             let subject = Full::<A>::new(&options, &mut rng);
-            run(A::Config::NAME, level, World::new(options, subject, rng, trace))
+            run(A::NAME, level, World::new(options, subject, rng, trace))
         }
     }
 }

@@ -78,7 +78,7 @@ fn compare(options: &Options, interrupt: &Interrupt) -> Result<bool, End> {
         let plan = Plan {
             name: contender.name(),
             contender: &**contender,
-            replicas: options.replicas,
+            replicas: options.replicas.unwrap_or_else(|| contender.replicas()),
             crash: !options.no_faults,
             options,
         };
@@ -194,7 +194,8 @@ fn replicate_file(options: &Options, path: &Path, interrupt: &Interrupt) -> Resu
     for contender in options.protocols.iter().filter_map(|name| contenders::named(name)) {
         let name = contender.name();
         let runtime = runtime(options.flavour);
-        let run = input::run(&*contender, options.surroundings(), options.replicas, &lines, crash, interrupt);
+        let count = options.replicas.unwrap_or_else(|| contender.replicas());
+        let run = input::run(&*contender, options.surroundings(), count, &lines, crash, interrupt);
         let replicas = runtime.block_on(run);
         runtime.shutdown_background();
         let replicas = replicas.map_err(|error| End::Run(name.to_owned(), error))?;

@@ -35,6 +35,9 @@ pub trait LogAdapter: Sized + 'static {
     /// What messages are held against.
     type Bounds;
 
+    /// Its name on the command line.
+    const NAME: &'static str = Self::Config::NAME;
+
     /// Settings for a seed: windows, batches and tails small enough that their bounds are met, timeouts of
     /// the scale of [`Options::patience`].
     fn config(options: &Options, rng: &mut Rng) -> (Self::Config, Self::Bounds);
