@@ -139,7 +139,7 @@ impl ProtocolConfig for MultiPaxosConfig {
             return wrong("ahead_entries_max", "must be at least undecided_entries_max");
         }
         if self.ahead_entries_max > AHEAD_ENTRIES_MAX {
-            return wrong("ahead_entries_max", "must be at most 2^24");
+            return wrong("ahead_entries_max", "must be at most 2^20");
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl ProtocolConfig for MultiPaxosConfig {
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// No acceptor votes further above its watermark than this, so a promise that says so is wrong.
-pub(crate) const AHEAD_ENTRIES_MAX: usize = 1 << 24;
+pub(crate) const AHEAD_ENTRIES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
