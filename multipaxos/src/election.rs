@@ -106,8 +106,8 @@ impl MultiPaxos {
         checked_slot(decided)?;
         let hears = self.hears_leader(now);
         self.counters.support_denied += u64::from(hears);
-        let granted = !hears && ballot > self.promised.ballot().max(self.followed);
-        let reply = CanvassReply { ballot, granted, seen: self.seen, decided: self.decided };
+        // A ballot that is too low is no reason to deny: the asker will take one above all that it is told of.
+        let reply = CanvassReply { ballot, granted: !hears, seen: self.seen, decided: self.decided };
         effects.send(from, Message::CanvassReply(reply));
         // Replicas that no leader reaches learn from each other.
         self.note_known(now, from, decided);

@@ -52,7 +52,7 @@ pub enum Message {
 /// From a replica that hears no leader to every acceptor: would you promise? Nobody's promise moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Canvass {
-    /// The ballot that the sender would campaign in.
+    /// The ballot that the sender would campaign in; it takes a higher one if an answer tells of it.
     pub ballot: Ballot,
     /// The sender's watermark.
     pub decided: LogIndex,
@@ -63,7 +63,7 @@ pub struct Canvass {
 pub struct CanvassReply {
     /// The ballot that was asked about.
     pub ballot: Ballot,
-    /// True if the sender hears no leader and has promised no such ballot.
+    /// True if the sender hears no leader.
     pub granted: bool,
     /// The highest ballot that the sender has seen.
     pub seen: Ballot,

@@ -225,7 +225,7 @@ mod tests {
         let mut now = NOW;
         peer.sent(slot(9), 10, now);
         assert!(peer.lose_patience(now + PATIENCE, PATIENCE));
-        now = now + PATIENCE;
+        now += PATIENCE;
         peer.on_accepted(slot(4), now);
         peer.sent(slot(9), 10, now);
         assert!(!peer.lose_patience(now + PATIENCE, PATIENCE));
