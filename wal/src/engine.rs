@@ -54,7 +54,8 @@ struct Log<D: Disk> {
     next: BatchNumber,
     /// The oldest segment that the last batch called needed. None below it is.
     oldest: SegmentNumber,
-    /// The newest segment that begins with a checkpoint: nothing before it is needed but entries.
+    /// The newest segment that begins with a checkpoint, the batch being encoded included: nothing before it is
+    /// needed but entries.
     checkpoint: SegmentNumber,
     spare: Spare<D>,
     /// A segment that is not needed waits under [`RECYCLED`].
@@ -125,10 +126,19 @@ impl<D: Disk> Engine<D> {
     ///
     /// # Errors
     /// [`WalError::NoLog`], [`WalError::Foreign`] and [`WalError::Corrupt`], before anything was changed;
-    /// [`WalError::Io`].
+    /// [`WalError::Io`]. An error after that is final, as one of [`Engine::write`] is.
     pub fn recover(&mut self, identity: &Identity) -> Result<Recovered, WalError> {
         self.stop()?;
         let scan = scan(&*self.disk, Some(identity))?;
+        let outcome = self.begin_life(scan);
+        if outcome.is_err() {
+            self.state = State::Poisoned;
+        }
+        outcome
+    }
+
+    /// Repairs what the scan found and goes on from there.
+    fn begin_life(&mut self, scan: Scan<D::File>) -> Result<Recovered, WalError> {
         self.repair(&scan)?;
         let life = Incarnation(scan.life.0 + 1);
         let mut recovered = Recovered {
@@ -291,12 +301,10 @@ impl<D: Disk> Log<D> {
         self.writer.begin(self.position, self.active.checksums());
         if begins || rolls {
             self.encode_checkpoint();
+            self.checkpoint = self.active.number;
         }
         encode(self);
         self.commit()?;
-        if begins || rolls {
-            self.checkpoint = self.active.number;
-        }
         self.give_up(disk, options)
     }
 
@@ -318,8 +326,9 @@ impl<D: Disk> Log<D> {
 
     /// Finishes the batch in the writer, writes and syncs it, and shows it to readers.
     fn commit(&mut self) -> Result<(), WalError> {
-        let oldest =
-            self.shared.read().index.oldest_live().unwrap_or(self.active.number).min(self.active.number);
+        // A segment may be sealed before its checkpoint was written: then the one before it is needed too.
+        let live = self.shared.read().index.oldest_live();
+        let oldest = live.map_or(self.checkpoint, |live| live.min(self.checkpoint));
         let batch = self.writer.finish(self.next, oldest);
         self.active.write(self.position, batch)?;
         self.active.sync()?;
@@ -470,6 +479,17 @@ impl<D: Disk> Spare<D> {
                 Ok(outcome) => outcome.map(Some),
                 Err(panic) => std::panic::resume_unwind(panic),
             },
+        }
+    }
+}
+
+/// No thread of an engine outlives it: the next engine makes its segments under the same name.
+impl<D: Disk> Drop for Engine<D> {
+    fn drop(&mut self) {
+        if let State::Open(log) = std::mem::replace(&mut self.state, State::Closed)
+            && let Spare::Working(work) = log.spare
+        {
+            let _ = work.join();
         }
     }
 }

@@ -53,7 +53,10 @@
 //! be seen (`recovery/cases.rs`; a test runs over every combination). Batches are written over zeros, a sector at a
 //! time. So the last batch is torn if something of it is missing, and damaged if everything is there and wrong, or if a
 //! later batch exists. A torn one was never acknowledged and is blanked, durably, before anything new is written. A
-//! damaged log is refused: repair it from a backup, or wipe the node and let it join under a new id.
+//! damaged log is refused: wipe the node and let it join under a new id. **Never put an older copy of a log in its
+//! place.** It is whole, so it opens; but the node would have forgotten votes that it has cast and entries that it has
+//! acknowledged since, and the cluster may lose what it decided. Nothing in the log can tell an older copy from the
+//! newest one.
 //!
 //! The last batch is written again before anything follows it: after a failed sync the system may show bytes that
 //! never reached the disk.

@@ -120,16 +120,28 @@ fn shown(folder: &Path) -> String {
     folder.display().to_string()
 }
 
-/// Makes the folder, and makes it durable in the one around it.
+/// Makes the folder and those around it, and makes each durable in the one that holds it: a log whose folder is lost
+/// in a crash is lost.
 fn make_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
+    let missing: Vec<&Path> = folder.ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
     fs::create_dir_all(folder)?;
-    for parent in folder.canonicalize()?.ancestors().skip(1).take(1) {
-        File::open(parent)?.sync_all()?;
+    for made in missing.into_iter().filter(|made| !made.as_os_str().is_empty()) {
+        sync_entry(made)?;
     }
-    Ok(())
+    // One that was there may be left from an attempt that did not get so far as to make it durable. It may also be
+    // somebody else's, in a place where we may not look.
+    match sync_entry(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Makes the name of `folder` durable in the folder that holds it.
+fn sync_entry(folder: &Path) -> io::Result<()> {
+    match folder.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 #[async_trait]

@@ -8,8 +8,8 @@ use std::process::Command;
 use bytes::Bytes;
 use futures::executor::block_on;
 use synod_core::{
-    ClusterId, Entries, Entry, GroupId, Identity, IndexRange, Kind, LogIndex, NodeId, Reign, RequestId,
-    Stamp, Storage, StorageError, Write, WriteId,
+    ClusterId, Entries, Entry, GroupId, Identity, Incarnation, IndexRange, Kind, LogIndex, NodeId, Reign,
+    RequestId, Stamp, Storage, StorageError, Write, WriteId,
 };
 use synod_wal::{Inspection, Wal, WalError, WalOptions};
 
@@ -132,6 +132,39 @@ fn a_damaged_log_names_its_file_and_offset() {
         Err(StorageError::Corrupt { place, .. }) => assert_eq!(place, "segment-0000000001 at byte 5120"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_file_that_is_longer_than_memory_is_read_as_far_as_it_was_written() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("log");
+    let mut wal = Wal::create_with(&folder, IDENTITY, small()).unwrap();
+    block_on(wal.recover(&IDENTITY)).unwrap();
+    block_on(wal.write(&[put(1, 100)])).unwrap();
+    drop(wal);
+    // Of nothing: it takes no room on the disk.
+    let segment = fs::OpenOptions::new().write(true).open(folder.join("segment-0000000001")).unwrap();
+    segment.set_len(1 << 40).unwrap();
+    let mut wal = Wal::open(&folder).unwrap();
+    assert_eq!(block_on(wal.recover(&IDENTITY)).unwrap().last_index(), LogIndex(1));
+}
+
+#[test]
+fn an_older_copy_of_a_log_opens_and_gives_a_life_that_was_given_before() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, copy) = (root.path().join("log"), root.path().join("copy"));
+    drop(Wal::create_with(&folder, IDENTITY, small()).unwrap());
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(&folder).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let life = |folder: &Path| {
+        let mut wal = Wal::open(folder).unwrap();
+        block_on(wal.recover(&IDENTITY)).unwrap().incarnation
+    };
+    // What the front page warns of: nothing tells the two apart but those who have heard of the newer life.
+    assert_eq!((life(&folder), life(&folder), life(&copy)), (Incarnation(1), Incarnation(2), Incarnation(1)));
 }
 
 #[test]

@@ -157,16 +157,20 @@ fn load<D: Disk>(disk: &D, number: SegmentNumber) -> Result<(SegmentHeader, Load
     let name = segment_name(number);
     let file = disk.open(&name).map_err(WalError::io("open", &name))?;
     let file_len = file.len().map_err(WalError::io("size", &name))?;
-    // What is allocated is never more than what is there.
-    let mut bytes = vec![0; usize::try_from(file_len).expect("files fit into the address space")];
-    let read = read_full(&file, 0, &mut bytes).map_err(WalError::io("read", &name))?;
-    bytes.truncate(read);
-    let header = SegmentHeader::decode(&bytes).map_err(|why| WalError::corrupt(&name, 0, why.to_string()))?;
+    let mut sector = [0; SECTOR];
+    let read = read_full(&file, 0, &mut sector).map_err(WalError::io("read", &name))?;
+    let header =
+        SegmentHeader::decode(&sector[..read]).map_err(|why| WalError::corrupt(&name, 0, why.to_string()))?;
     if header.number != number {
         let what = format!("the segment in this file is number {}", header.number);
         return Err(WalError::corrupt(&name, 40, what));
     }
-    bytes.truncate(usize::try_from(header.len).unwrap_or(usize::MAX));
+    // What is allocated is never more than what is there, and not more than what was written: a file can be long
+    // without holding anything.
+    let len = usize::try_from(file_len.min(header.len)).expect("files fit into the address space");
+    let mut bytes = vec![0; len];
+    let read = read_full(&file, 0, &mut bytes).map_err(WalError::io("read", &name))?;
+    bytes.truncate(read);
     let segment = Segment { number, name, file: Arc::new(file), salt: header.salt, len: header.len };
     Ok((header, Loaded { segment, bytes }))
 }

@@ -6,3 +6,4 @@ mod damage;
 mod golden;
 mod memory_disk;
 mod model;
+mod rolls;
