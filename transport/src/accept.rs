@@ -126,7 +126,12 @@ impl<M: Wire + Send + 'static> Caller<M> {
                     );
                 }
             }
-            Err(reason) => self.refuse(reason).await,
+            // It waits to be gone as it waited to be known, and has to make room for others all the same.
+            Err(reason) => tokio::select! {
+                biased;
+                () = self.refuse(reason) => {}
+                () = pass.end.notified() => {}
+            },
         }
     }
 

@@ -49,7 +49,7 @@ impl Dialer {
         let mut told = false;
         loop {
             self.peer.outbox.dialing();
-            match self.dial().await {
+            let lost_early = match self.dial().await {
                 Ok((stream, life)) => {
                     self.own.counters.dialed.add(1);
                     tracing::info!(node = %self.own.node(), peer = %self.peer.id, address = self.address, "connected");
@@ -61,9 +61,11 @@ impl Dialer {
                     self.peer.outbox.down();
                     self.own.counters.lost(loss);
                     tracing::warn!(node = %self.own.node(), peer = %self.peer.id, why = %loss, "connection lost");
-                    if since.elapsed() >= options.backoff_max {
+                    let lasted = since.elapsed() >= options.backoff_max;
+                    if lasted {
                         backoff.reset();
                     }
+                    (!lasted).then_some(life)
                 }
                 Err(error) => {
                     self.peer.outbox.down();
@@ -77,11 +79,24 @@ impl Dialer {
                         );
                         told = true;
                     }
+                    None
                 }
-            }
+            };
             tokio::select! {
                 () = sleep(backoff.next()) => {}
-                () = self.peer.called() => {}
+                () = self.sign_of(lost_early) => {}
+            }
+        }
+    }
+
+    /// Waits until the peer shows that it is there. A connection to `lost_early` has just been lost soon after it
+    /// was made: then only a newer life counts, or two that lose their connections at once would bring each other
+    /// back without end.
+    async fn sign_of(&self, lost_early: Option<Incarnation>) {
+        while lost_early.is_none_or(|life| self.peer.life() <= life) {
+            self.peer.called().await;
+            if lost_early.is_none() {
+                return;
             }
         }
     }

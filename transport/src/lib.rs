@@ -12,8 +12,8 @@
 //!   by it, every frame has a checksum, a connection that breaks a rule is closed and no other suffers. Memory
 //!   is bounded for each peer, and so are connections that have not said who they are.
 //! - **Payloads are slices of the received frame**, from the socket to the state machine.
-//! - Connections are made again by themselves, with a back-off that is random by half, and at once when the peer
-//!   calls. One that gives no sign of life is given up.
+//! - Connections are made again by themselves, with a back-off that is random by half, and at once when a peer
+//!   calls that could not be reached or that has a new life. One that gives no sign of life is given up.
 //! - Dropping or [closing](Tcp::close) it ends every task and frees the port.
 //!
 //! It is **plaintext**: the id that a caller claims is believed. Use it where the network is trusted.

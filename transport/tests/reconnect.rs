@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use synod_core::{Incarnation, NodeId, Peer, Transport};
-use synod_transport::Loss;
 use synod_transport::frame::HEARTBEAT;
 use synod_transport::handshake::{Greeting, Hello};
+use synod_transport::{Loss, TcpOptions};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -90,6 +92,31 @@ async fn a_connection_to_an_older_life_is_left_when_the_newer_one_calls() {
     assert!(matches!(again.greeting().await, Some(Greeting::Hello(hello)) if hello.to == NodeId(2)));
     again.write(&Greeting::Welcome(second).to_bytes()).await;
     until("it is connected again", || monitor.metrics().dialed == 2).await;
+}
+
+#[tokio::test]
+async fn two_that_connect_and_lose_the_connection_at_once_do_not_bring_each_other_back_without_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let options =
+        TcpOptions { backoff_min: Duration::from_millis(40), backoff_max: Duration::from_secs(2), ..quick() };
+    let tcp = node(1, 1, &[(2, listener.local_addr().expect("it is bound"))], options).await;
+    let mut begun = Instant::now();
+    for attempt in 0..4 {
+        let mut called = Client(listener.accept().await.expect("node 1 calls").0);
+        if attempt == 0 {
+            begun = Instant::now();
+        }
+        assert!(matches!(called.greeting().await, Some(Greeting::Hello(_))));
+        called.write(&Greeting::Welcome(hello()).to_bytes()).await;
+        drop(called);
+        let monitor = tcp.monitor();
+        until("the end is noticed", || monitor.metrics().lost.total() == 2 * attempt + 1).await;
+        // The peer does as this node does.
+        drop(Client::welcomed(&tcp, hello()).await);
+        until("the end of the other is noticed", || monitor.metrics().lost.total() == 2 * attempt + 2).await;
+    }
+    // Half of each wait is random; each is twice the one before.
+    assert!(begun.elapsed() >= Duration::from_millis(20 + 40 + 80), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
