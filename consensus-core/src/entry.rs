@@ -240,6 +240,14 @@ impl Entries {
         Entries::of_contiguous(segment)
     }
 
+    /// Entries at consecutive positions, collected into shared memory without a copy if the iterator knows its
+    /// length.
+    pub(crate) fn collected(entries: impl Iterator<Item = Entry>) -> Entries {
+        let segment: Arc<[Entry]> = entries.collect();
+        debug_assert!(segment.windows(2).all(|pair| pair[0].index.next() == pair[1].index));
+        Entries::of_contiguous(segment)
+    }
+
     fn of_contiguous(segment: Arc<[Entry]>) -> Entries {
         let end = u32::try_from(segment.len()).expect("a segment holds fewer than 2^32 entries");
         Entries { segment, start: 0, end }

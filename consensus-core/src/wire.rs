@@ -271,6 +271,62 @@ fn run_len(entries: &[Entry]) -> (usize, bool) {
     (len, rising)
 }
 
+/// A run of entries that is being read.
+struct Run {
+    /// Entries left of all runs.
+    left: usize,
+    /// Entries left of this one.
+    count: usize,
+    stamp: Stamp,
+    rising: bool,
+    reign: Reign,
+}
+
+impl Run {
+    /// The entry at `index`, at which the next run begins if this one is at its end.
+    fn entry(&mut self, index: LogIndex, from: &mut WireReader) -> Result<Entry, DecodeError> {
+        if self.count == 0 {
+            self.begin(from)?;
+        }
+        let Command { kind, request, payload } = Command::decode(from)?;
+        let stamp = self.stamp;
+        self.left -= 1;
+        self.count -= 1;
+        if self.rising {
+            // Checked for the whole run; one past its last entry may be too large.
+            self.stamp.low = self.stamp.low.wrapping_add(1);
+        }
+        Ok(Entry { index, stamp, reign: self.reign, kind, request, payload })
+    }
+
+    fn begin(&mut self, from: &mut WireReader) -> Result<(), DecodeError> {
+        let count = from.count(COMMAND_LEN_MIN)?;
+        if count == 0 || count > self.left {
+            return Err(DecodeError::Impossible { what: "run of entries" });
+        }
+        let stamp = Stamp::decode(from)?;
+        let rising = from.bool()?;
+        let reign = Reign::decode(from)?;
+        if rising && stamp.low.checked_add(count as u64).is_none() {
+            return Err(DecodeError::Impossible { what: "rising stamps" });
+        }
+        *self = Run { left: self.left, count, stamp, rising, reign };
+        Ok(())
+    }
+}
+
+/// Stands where an entry could not be read.
+fn filler(index: LogIndex) -> Entry {
+    Entry {
+        index,
+        stamp: Stamp::default(),
+        reign: Reign::default(),
+        kind: Kind::Noop,
+        request: RequestId::NONE,
+        payload: Bytes::new(),
+    }
+}
+
 /// The first index, then runs: consecutive entries under one header, so that a batch of one leadership
 /// costs 29 bytes an entry besides its payload.
 impl Wire for Entries {
@@ -311,33 +367,26 @@ impl Wire for Entries {
         if index.0.checked_add(total as u64).is_none() || (total > 0 && index == LogIndex::ZERO) {
             return Err(DecodeError::Impossible { what: "entry positions" });
         }
-        let mut entries = Vec::with_capacity(total);
-        while entries.len() < total {
-            let count = from.count(COMMAND_LEN_MIN)?;
-            if count == 0 || count > total - entries.len() {
-                return Err(DecodeError::Impossible { what: "run of entries" });
+        let mut run =
+            Run { left: total, count: 0, stamp: Stamp::default(), rising: false, reign: Reign::default() };
+        let mut problem = None;
+        // Straight into the memory that the log will share. After a mistake the rest is filled up and all of
+        // it thrown away.
+        let entries = Entries::collected((0..total).map(|_| {
+            let at = index;
+            index = index.next();
+            if problem.is_some() {
+                return filler(at);
             }
-            let stamp = Stamp::decode(from)?;
-            let rising = from.bool()?;
-            let reign = Reign::decode(from)?;
-            if rising && stamp.low.checked_add(count as u64).is_none() {
-                return Err(DecodeError::Impossible { what: "rising stamps" });
-            }
-            for offset in 0..count as u64 {
-                let low = if rising { stamp.low + offset } else { stamp.low };
-                let Command { kind, request, payload } = Command::decode(from)?;
-                entries.push(Entry {
-                    index,
-                    stamp: Stamp { high: stamp.high, low },
-                    reign,
-                    kind,
-                    request,
-                    payload,
-                });
-                index = index.next();
-            }
+            run.entry(at, from).unwrap_or_else(|error| {
+                problem = Some(error);
+                filler(at)
+            })
+        }));
+        match problem {
+            Some(problem) => Err(problem),
+            None => Ok(entries),
         }
-        Entries::new(entries).map_err(|_| DecodeError::Impossible { what: "entry positions" })
     }
 }
 

@@ -21,8 +21,11 @@ use crate::peer::Peer;
 use crate::tcp::Core;
 
 /// Room for reads, in bytes, and how little of it may be left for one read.
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 256 << 10;
 const READ_BYTES_MIN: usize = 4 << 10;
+
+/// How much more of a refused connection is read, in bytes.
+const LINGER_BYTES: u64 = 64 << 10;
 
 /// How long a refused connection is kept open, so that the reason arrives before the end.
 const LINGER: Duration = Duration::from_millis(200);
@@ -183,7 +186,7 @@ impl<M: Wire + Send + 'static> Caller<M> {
         // Unread bytes would make the end a reset, which overtakes the reason.
         let drained = async {
             self.stream.shutdown().await?;
-            tokio::io::copy(&mut (&mut self.stream).take(READ_BYTES as u64), &mut tokio::io::sink()).await
+            tokio::io::copy(&mut (&mut self.stream).take(LINGER_BYTES), &mut tokio::io::sink()).await
         };
         let _ = timeout(LINGER, drained).await;
     }
