@@ -87,6 +87,10 @@
 //! | rule | checked by |
 //! |---|---|
 //! | everything that `Transport` promises | `tests/conformance.rs` |
+//! | each refusal is told to the caller and counted | `tests/handshake.rs` |
+//! | hostile bytes close one connection and hurt no other | `tests/hostile.rs`, the targets of `fuzz/` |
+//! | connections come back, in a new life too; half-open ones are found | `tests/reconnect.rs` |
+//! | queues are bounded, and drop | `tests/bounds.rs` |
 //! | the layout of greetings and frames | golden bytes in `src/handshake.rs` and `src/frame.rs` |
 //! | a cluster works over it | `tests/cluster.rs` |
 

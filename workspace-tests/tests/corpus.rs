@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 #[path = "../../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "it is a crate of its own for the fuzzer")]
 mod targets;
 
 /// Runs a target over its corpus, each input also cut short and with a bit changed.
