@@ -226,3 +226,205 @@ const HEARTBEAT_REPLY: u8 = 9;
 const COMMIT_NOTICE: u8 = 10;
 const LEARN: u8 = 11;
 const CHOSEN: u8 = 12;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use synod_core::{ClientId, Entry, Kind, RequestId, Sequence};
+
+    use super::*;
+
+    const BALLOT: Ballot = Ballot { round: 3, node: NodeId(1) };
+
+    fn some_entries(first: u64, count: usize) -> Entries {
+        Entries::numbered(LogIndex(first), vec![(); count], |index, ()| Entry {
+            index,
+            stamp: BALLOT.stamp(),
+            reign: BALLOT.reign(),
+            kind: Kind::Command,
+            request: RequestId { client: ClientId(4), sequence: Sequence(2), first_incomplete: Sequence(1) },
+            payload: Bytes::from_static(b"hi"),
+        })
+    }
+
+    fn word(value: u64) -> String {
+        value.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_bytes_and_the_line_of_every_message_are_fixed() {
+        let (ballot, seen) = (BALLOT, Ballot { round: 5, node: NodeId(2) });
+        let (first, commit, round) = (LogIndex(6), LogIndex(7), Round(8));
+        let entry =
+            ["6", "01000000", "01000000", "3", "1", "00", "3", "1", "00", "4", "2", "1", "02000000", "6869"];
+        let table = [
+            (
+                Message::Canvass(Canvass { ballot, decided: commit }),
+                vec!["01", "3", "1", "7"],
+                "canvass 3.1 decided 7",
+            ),
+            (
+                Message::CanvassReply(CanvassReply { ballot, granted: true, seen, decided: commit }),
+                vec!["02", "3", "1", "01", "5", "2", "7"],
+                "canvass-reply 3.1 granted seen 5.2 decided 7",
+            ),
+            (
+                Message::Prepare(Prepare { ballot, from: first }),
+                vec!["03", "3", "1", "6"],
+                "prepare 3.1 from 6",
+            ),
+            (
+                Message::Promise(Promise {
+                    ballot,
+                    from: first,
+                    decided: LogIndex(5),
+                    trimmed: LogIndex(4),
+                    last: LogIndex(9),
+                    votes: Loaded { segments: vec![some_entries(6, 1)], to: commit },
+                }),
+                [&["04", "3", "1", "6", "5", "4", "9", "7", "01000000"][..], &entry].concat(),
+                "promise 3.1 from 6 decided 5 trimmed 4 last 9 votes ..7 6..7 [3.1]",
+            ),
+            (
+                Message::Accept(Accept { ballot, first, commit, entries: some_entries(6, 1) }),
+                [&["05", "3", "1", "6", "7"][..], &entry].concat(),
+                "accept 3.1 first 6 commit 7 entries 6..7 [3.1]",
+            ),
+            (
+                Message::Accepted(Accepted { ballot, through: first, decided: commit }),
+                vec!["06", "3", "1", "6", "7"],
+                "accepted 3.1 through 6 decided 7",
+            ),
+            (
+                Message::Rejected(Rejected { ballot, promised: seen }),
+                vec!["07", "3", "1", "5", "2"],
+                "rejected 3.1 promised 5.2",
+            ),
+            (
+                Message::Heartbeat(Heartbeat { ballot, first, commit, round }),
+                vec!["08", "3", "1", "6", "7", "8"],
+                "heartbeat 3.1 first 6 commit 7 round 8",
+            ),
+            (
+                Message::HeartbeatReply(HeartbeatReply { ballot, round }),
+                vec!["09", "3", "1", "8"],
+                "heartbeat-reply 3.1 round 8",
+            ),
+            (
+                Message::CommitNotice(CommitNotice { ballot, first, commit }),
+                vec!["0a", "3", "1", "6", "7"],
+                "commit-notice 3.1 first 6 commit 7",
+            ),
+            (Message::Learn(Learn { from: first }), vec!["0b", "6"], "learn from 6"),
+            (
+                Message::Chosen(Chosen {
+                    from: first,
+                    decided: commit,
+                    trimmed: LogIndex(4),
+                    entries: some_entries(6, 1),
+                }),
+                [&["0c", "6", "7", "4"][..], &entry].concat(),
+                "chosen from 6 decided 7 trimmed 4 entries 6..7 [3.1]",
+            ),
+        ];
+        for (message, parts, line) in table {
+            // A part of one digit is a number of eight bytes, any other is hexadecimal.
+            let part =
+                |part: &&str| if part.len() == 1 { word(part.parse().unwrap()) } else { (*part).to_string() };
+            let want: String = parts.iter().map(part).collect();
+            let bytes = message.to_bytes();
+            assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), want, "{message}");
+            assert_eq!((message.wire_len(), message.to_string().as_str()), (bytes.len(), line));
+            assert_eq!(Message::from_bytes(bytes), Ok(message));
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_the_hard_state_are_fixed() {
+        let state = HardState { promised: BALLOT, decided: LogIndex(9) };
+        let bytes = state.to_bytes();
+        let want = format!("01{}{}{}", word(3), word(1), word(9));
+        assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), want);
+        assert_eq!(bytes.len(), state.wire_len());
+        assert_eq!(HardState::from_bytes(bytes), Ok(state));
+        assert_eq!(HardState::recover(None), Ok(HardState::default()));
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_an_error() {
+        let mut later = HardState::default().to_bytes().to_vec();
+        later[0] = 2;
+        let version = DecodeError::Unknown { what: "hard state version", value: 2 };
+        assert_eq!(HardState::from_bytes(Bytes::from(later)), Err(version));
+        let mut unknown = Message::Learn(Learn { from: LogIndex(1) }).to_bytes().to_vec();
+        unknown[0] = 13;
+        let tag = DecodeError::Unknown { what: "multi-paxos message", value: 13 };
+        assert_eq!(Message::from_bytes(Bytes::from(unknown)), Err(tag));
+        let beyond = Message::Learn(Learn { from: SLOT_MAX.next() }).to_bytes();
+        assert_eq!(Message::from_bytes(beyond), Err(DecodeError::Impossible { what: "slot" }));
+        let nobody = Ballot { round: 1, node: NodeId(0) };
+        let prepare = Message::Prepare(Prepare { ballot: nobody, from: LogIndex(1) }).to_bytes();
+        assert_eq!(Message::from_bytes(prepare), Err(DecodeError::Impossible { what: "ballot" }));
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        let numbers = (1u64..9, 1u64..9, 0u64..1 << 60, 0u64..1 << 60, any::<bool>(), 0usize..5);
+        (0u8..12, numbers).prop_map(|(kind, (round, node, a, b, granted, count))| {
+            let ballot = Ballot { round, node: NodeId(node) };
+            let (first, commit) = (LogIndex(a), LogIndex(b));
+            let entries = some_entries(a + 1, count);
+            match kind {
+                0 => Message::Canvass(Canvass { ballot, decided: commit }),
+                1 => Message::CanvassReply(CanvassReply { ballot, granted, seen: ballot, decided: commit }),
+                2 => Message::Prepare(Prepare { ballot, from: first }),
+                3 => {
+                    let votes =
+                        Loaded { to: LogIndex(a + 9), segments: vec![some_entries(a + 1, count + 1)] };
+                    Message::Promise(Promise {
+                        ballot,
+                        from: first,
+                        decided: commit,
+                        trimmed: first,
+                        last: commit,
+                        votes,
+                    })
+                }
+                4 => Message::Accept(Accept { ballot, first, commit, entries }),
+                5 => Message::Accepted(Accepted { ballot, through: first, decided: commit }),
+                6 => Message::Rejected(Rejected { ballot, promised: ballot }),
+                7 => Message::Heartbeat(Heartbeat { ballot, first, commit, round: Round(b) }),
+                8 => Message::HeartbeatReply(HeartbeatReply { ballot, round: Round(b) }),
+                9 => Message::CommitNotice(CommitNotice { ballot, first, commit }),
+                10 => Message::Learn(Learn { from: first }),
+                _ => Message::Chosen(Chosen { from: first, decided: commit, trimmed: first, entries }),
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_survives_the_wire(message in message()) {
+            let bytes = message.to_bytes();
+            prop_assert_eq!(bytes.len(), message.wire_len());
+            prop_assert_eq!(Message::from_bytes(bytes), Ok(message));
+        }
+
+        #[test]
+        fn a_cut_message_is_an_error_and_a_changed_one_no_panic(
+            message in message(), at in any::<prop::sample::Index>(), to in any::<u8>(),
+        ) {
+            let bytes = message.to_bytes();
+            let at = at.index(bytes.len());
+            prop_assert!(Message::from_bytes(bytes.slice(..at)).is_err());
+            let mut changed = bytes.to_vec();
+            changed[at] = to;
+            let _ = Message::from_bytes(Bytes::from(changed));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = HardState::from_bytes(Bytes::from(bytes.clone()));
+            let _ = Message::from_bytes(Bytes::from(bytes));
+        }
+    }
+}
