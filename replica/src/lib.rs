@@ -31,6 +31,7 @@
 //! | `sessions.rs` | the replicated session table: exactly once |
 //! | `clients.rs` | this replica's own sessions: numbers, windows, retries, deadlines |
 //! | `reads.rs` | reads on their way |
+//! | `cut.rs` | what is handed on and answered, in packets of a bounded size |
 //!
 //! # Sessions
 //!
@@ -55,6 +56,7 @@
 //! | barriers that no protocol has answered | 256 | reads wait under the next one |
 //! | sessions being opened; sessions in use here | [`ReplicaConfig`] `queue_entries_max`; 65,536 | refused |
 //! | messages to one peer that wait for writes | [`ReplicaConfig`] `held_messages_max` | dropped and counted |
+//! | a packet that is handed on or answered | [`ReplicaConfig`] `batch_bytes_max` | cut into several, down to one item |
 //! | durable entries kept at hand | [`ReplicaConfig`] `tail_bytes_max` | read back from the storage |
 //! | sessions, and unsettled commands of each | [`synod_core::SessionLimits`], the same on all replicas | the least recent ends; not applied |
 //! | bytes of stored replies | the two above times the largest reply; [`ReplicaStatus::session_reply_bytes`] tells | `sessions.rs` says why |
@@ -70,6 +72,7 @@ mod host;
 mod tail;
 
 mod clients;
+mod cut;
 mod fixed_map;
 mod reads;
 mod sessions;

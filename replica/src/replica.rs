@@ -14,6 +14,7 @@ use synod_core::{
 };
 
 use crate::clients::{Clients, Room};
+use crate::cut;
 use crate::host::HELD_MESSAGES_MAX;
 use crate::reads::{Asker, PendingRead, Reads};
 use crate::sessions::{Opener, SessionOp, Sessions, Verdict};
@@ -39,7 +40,8 @@ pub struct ReplicaConfig {
     pub command_bytes_max: usize,
     /// Commands proposed per flush.
     pub batch_entries_max: usize,
-    /// Payload bytes proposed per flush.
+    /// Payload bytes proposed per flush, and what a packet to another replica weighs at most unless one item alone is
+    /// longer: a transport must carry packets of this size.
     pub batch_bytes_max: usize,
     /// Entries applied per flush.
     pub apply_entries_max: usize,
@@ -472,7 +474,9 @@ where
             self.serve_reads();
         }
         while let Some((node, reply)) = self.replies.pop_first() {
-            self.host.send(node, Packet::ForwardReply(reply));
+            for part in cut::reply(reply, self.config.batch_bytes_max) {
+                self.host.send(node, Packet::ForwardReply(part));
+            }
         }
         self.host.finish(actions);
         events.append(&mut self.events);
@@ -520,7 +524,9 @@ where
             self.counters.forwarded_out += commands.len() as u64;
             let origin = self.host.node();
             let forward = Forward { origin, hops_left: FORWARD_HOPS, commands, queries };
-            self.host.send(leader, Packet::Forward(forward));
+            for part in cut::forward(forward, self.config.batch_bytes_max) {
+                self.host.send(leader, Packet::Forward(part));
+            }
         }
     }
 

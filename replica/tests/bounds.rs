@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fixture::{Cluster, SECOND, hold_reads, put};
-use synod_core::{Membership, NodeId, QuorumSystem, SessionLimits};
+use synod_core::{Membership, NodeId, Packet, QuorumSystem, SessionLimits, Wire};
 use synod_replica::{
     ClientCall, Consistency, Order, ProposeError, QueryError, ReplicaConfig, SessionKey, Token,
 };
@@ -37,6 +37,32 @@ fn answer_of_a_former_life_read_is_not_taken_for_another_read() {
     cluster.wire.extend(wire);
     cluster.settle();
     assert_eq!(cluster.node(2).read[&Token(2)].as_ref().unwrap(), &Bytes::from_static(b"\x01two"));
+}
+
+#[test]
+fn answers_that_no_frame_could_hold_together_travel_in_several_packets() {
+    let config = ReplicaConfig { batch_bytes_max: 100, ..ReplicaConfig::default() };
+    let mut cluster = Cluster::new(2, Membership::of_ids([1, 2]).unwrap(), config);
+    cluster.propose(1, OWN, 1, put("k", "a value of some thirty characters"));
+    cluster.settle();
+    for token in 1..=40 {
+        cluster.read(2, token, "k", Consistency::Linearizable);
+    }
+    let mut longest = 0;
+    for _ in 0..1000 {
+        for (_, inbound) in &cluster.wire {
+            let replies = |packet: &Packet<_>| match packet {
+                Packet::ForwardReply(reply) => reply.wire_len(),
+                _ => 0,
+            };
+            longest = inbound.envelope.packets.iter().map(replies).max().unwrap_or(0).max(longest);
+        }
+        while cluster.persist_one(1) {}
+        cluster.deliver_one();
+    }
+    assert!(longest > 0 && longest <= 100, "a packet of {longest} bytes");
+    cluster.settle();
+    assert_eq!(cluster.node(2).read.len(), 40);
 }
 
 #[test]
