@@ -71,7 +71,7 @@ mod tests {
         let queries: Vec<_> =
             (0..50_usize).map(|n| (n as u64, QueryOutcome::Answer(bytes(n % 7 * 40)))).collect();
         let whole = ForwardReply { commands, queries };
-        assert_eq!(reply(whole.clone(), whole.wire_len()), [whole.clone()]);
+        assert_eq!(reply(whole.clone(), whole.wire_len()), std::slice::from_ref(&whole));
         let parts = reply(whole.clone(), 200);
         assert!(parts.len() > 10);
         for part in &parts {
@@ -92,7 +92,7 @@ mod tests {
         let query = |n: usize| ForwardedQuery { id: n as u64, query: bytes(n % 7 * 40) };
         let (commands, queries) = ((0..50).map(command).collect(), (0..50).map(query).collect());
         let whole = Forward { origin: NodeId(3), hops_left: 2, commands, queries };
-        assert_eq!(forward(whole.clone(), whole.wire_len()), [whole.clone()]);
+        assert_eq!(forward(whole.clone(), whole.wire_len()), std::slice::from_ref(&whole));
         let parts = forward(whole.clone(), 200);
         assert!(parts.len() > 10);
         for part in &parts {

@@ -45,9 +45,13 @@ fn answers_that_no_frame_could_hold_together_travel_in_several_packets() {
     let mut cluster = Cluster::new(2, Membership::of_ids([1, 2]).unwrap(), config);
     cluster.propose(1, OWN, 1, put("k", "a value of some thirty characters"));
     cluster.settle();
+    hold_reads(true); // All wait at the leader for one barrier.
     for token in 1..=40 {
         cluster.read(2, token, "k", Consistency::Linearizable);
     }
+    cluster.settle();
+    hold_reads(false);
+    cluster.flush(NodeId(1));
     let mut longest = 0;
     for _ in 0..1000 {
         for (_, inbound) in &cluster.wire {
