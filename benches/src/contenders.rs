@@ -11,6 +11,7 @@ use synod_multipaxos::MultiPaxos;
 use synod_raft::Raft;
 use synod_runtime::{Node, StartError};
 use synod_transport::{Tcp, TcpError};
+use synod_zab::Zab;
 
 use crate::core_cost::{self, CoreCost, Cost};
 use crate::logs::{Log, LogError};
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Box<dyn Contender>> {
         contender("multipaxos", MultiPaxos::config, majority, 3),
         // Three replicas have no flexible quorums that are smaller than majorities.
         contender("flexpaxos", MultiPaxos::config, flexible, 4),
+        contender("zab", Zab::config, majority, 3),
     ]
 }
 

@@ -74,6 +74,7 @@ pub mod multipaxos;
 pub mod raft;
 pub mod scribe;
 pub mod subject;
+pub mod zab;
 
 pub mod hash;
 pub mod observer;

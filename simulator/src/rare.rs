@@ -84,6 +84,14 @@ rare! {
     NewerTerm = "leader of an earlier term told",
     /// A decision travelled alone.
     CommitNotice = "decision sent alone",
+    /// A prospective leader gave up because a follower had more than it.
+    Outdone = "prospective leader behind a follower",
+    /// A leader gave up because a follower had promised a later epoch.
+    Outrun = "leader outrun by a later promise",
+    /// A prospective leader found no quorum in time.
+    DiscoveryFailed = "discovery without a quorum",
+    /// A follower joined an epoch that it had promised to another one.
+    PromisedElsewhere = "epoch promised to another leader",
     /// A message waited for a write.
     Held = "message waited for a write",
     /// A message was dropped because too many waited for writes.

@@ -16,6 +16,7 @@ use crate::scribe::{self, Scribes};
 use crate::subject::Subject;
 use crate::trace::Trace;
 use crate::world::{Outcome, World};
+use crate::zab::ZabAdapter;
 
 /// What is run: the bare protocol, or the full replica around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub const SIMULATED: &[Simulated] = &[
     simulated::<RaftAdapter>(),
     simulated::<MultiPaxosAdapter<false>>(),
     simulated::<MultiPaxosAdapter<true>>(),
+    simulated::<ZabAdapter>(),
     Simulated {
         name: "scribe",
         levels: &[Level::Protocol],

@@ -11,7 +11,9 @@ use synod_core::{
 
 use crate::counters::Rejection;
 use crate::log::Weighed;
-use crate::message::{Ack, Beat, Commit, Epoch, Message, NewLeader, Place, Proposal, Session, Vote, Zxid, reign};
+use crate::message::{
+    Ack, Beat, Commit, Epoch, Message, NewLeader, Place, Proposal, Session, Vote, Zxid, reign,
+};
 use crate::progress::{Learner, Room, Stage};
 use crate::read::Reads;
 use crate::zab::{Effects, State, Zab};
@@ -247,7 +249,8 @@ impl Zab {
         let commit = self.decided;
         let last = self.log.last_index();
         let window = Room { entries: self.config.window_entries_max, bytes: self.config.window_bytes_max };
-        let proposal = Room { entries: self.config.proposal_entries_max, bytes: self.config.proposal_bytes_max };
+        let proposal =
+            Room { entries: self.config.proposal_entries_max, bytes: self.config.proposal_bytes_max };
         let State::Leading(leading) = &mut self.state else { return };
         let epoch = leading.epoch;
         for learner in leading.learners.iter_mut().filter(|learner| learner.takes_proposals()) {

@@ -272,11 +272,7 @@ mod tests {
             stamp: Zxid { epoch: Epoch(3), counter: 1 }.stamp(),
             reign: Reign { number: 3, leader: NodeId(1) },
             kind: Kind::Command,
-            request: RequestId {
-                client: ClientId(4),
-                sequence: Sequence(2),
-                first_incomplete: Sequence(1),
-            },
+            request: RequestId { client: ClientId(4), sequence: Sequence(2), first_incomplete: Sequence(1) },
             payload: Bytes::from_static(b"hi"),
         })
     }
@@ -307,8 +303,8 @@ mod tests {
             (
                 Message::Proposal(Proposal { session, prev: AT, commit: LogIndex(4), entries: one_entry() }),
                 vec![
-                    "05", "3", "6", "2", "4", "5", "4", "6", "01000000", "01000000", "3", "1", "00", "3", "1",
-                    "00", "4", "2", "1", "02000000", "6869",
+                    "05", "3", "6", "2", "4", "5", "4", "6", "01000000", "01000000", "3", "1", "00", "3",
+                    "1", "00", "4", "2", "1", "02000000", "6869",
                 ],
             ),
             (Message::NewLeader(NewLeader { session, last: AT }), vec!["06", "3", "6", "2", "4", "5"]),

@@ -314,7 +314,10 @@ mod tests {
         }
         assert_eq!(zxids(&log).len(), 5);
         assert!(log.collect(LogIndex(2), 9, usize::MAX).is_none());
-        assert_eq!(log.collect(LogIndex(3), 9, usize::MAX).unwrap().entries, entries(at(2, 1, 2), &[3, 4, 5]));
+        assert_eq!(
+            log.collect(LogIndex(3), 9, usize::MAX).unwrap().entries,
+            entries(at(2, 1, 2), &[3, 4, 5])
+        );
         log.truncate_from(LogIndex(2));
         push(&mut log, &[7]);
         assert_eq!(log.collect(LogIndex(2), 9, usize::MAX).unwrap().entries, entries(at(1, 1, 1), &[7]));

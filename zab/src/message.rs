@@ -449,12 +449,7 @@ mod tests {
             Message::FollowerInfo(FollowerInfo { attempt: session.attempt, accepted: Epoch(2) }),
             Message::NewEpoch(NewEpoch { session }),
             Message::AckEpoch(AckEpoch { session, promised: true, current: Epoch(2), last: at }),
-            Message::Proposal(Proposal {
-                session,
-                prev: at,
-                commit: LogIndex(4),
-                entries: Entries::empty(),
-            }),
+            Message::Proposal(Proposal { session, prev: at, commit: LogIndex(4), entries: Entries::empty() }),
             Message::NewLeader(NewLeader { session, last: at }),
             Message::Received(Received { session, through: LogIndex(5) }),
             Message::Ack(Ack { session, through: LogIndex(5) }),

@@ -102,7 +102,8 @@ impl Zab {
                 return Err(Rejection::Decided);
             }
             // A gap is never appended: it goes on where this history is the leader's, or may be.
-            let limit = match matched.and_then(|index| Some(Place { zxid: self.log.zxid_at(index)?, index })) {
+            let limit = match matched.and_then(|index| Some(Place { zxid: self.log.zxid_at(index)?, index }))
+            {
                 Some(contiguous) => contiguous,
                 None => prev,
             };
@@ -250,12 +251,7 @@ impl Zab {
         }
     }
 
-    pub(crate) fn on_commit(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        message: Commit,
-    ) -> Result<(), Rejection> {
+    pub(crate) fn on_commit(&mut self, now: Instant, from: NodeId, message: Commit) -> Result<(), Rejection> {
         self.learn_decided(now, from, message.session, true, message.through)
     }
 

@@ -19,6 +19,15 @@
 //! | [`ballots::rules`] | M5 only what is chosen is learned, without holes |
 //! | [`ballots::rules`] | PX5 one life of one node uses a ballot, after an election quorum has promised it |
 //! | [`ballots::rules`] | P1b a promise tells every vote that was cast before it |
+//! | [`epochs::rules`] | ZL at most one leader is established in an epoch |
+//! | [`epochs::rules`] | ZI1 and ZI4 integrity, local primary order: the leader of an epoch alone makes its entries, in order |
+//! | [`epochs::rules`] | ZI2 and ZI7 total and causal order: equal zxid, equal history up to there |
+//! | [`agreement`], as RI5 | ZI3 agreement |
+//! | [`epochs::rules`] | ZI5 global primary order: nobody takes an entry of an epoch below the one it promised |
+//! | [`epochs::rules`] | ZI6 primary integrity: a leader has all of earlier epochs, decided, before it broadcasts |
+//! | [`epochs::rules`] | ZI8 epochs never fall, one promise an epoch, current at most accepted |
+//! | [`epochs::rules`] | ZI9 a current epoch, and what acknowledges it, stand for its whole history, durably |
+//! | [`epochs::rules`] | ZI10 zxids are contiguous within an epoch |
 //! | [`bounds`] | RI8 applied at most what is decided, decided at most what is there |
 //! | [`terms::reveal`], [`ballots::rules`] | RI9 nothing is revealed before it is durable |
 //! | [`terms::pre_vote`] | PV nobody campaigns without the support of a quorum |
@@ -30,11 +39,13 @@
 pub mod agreement;
 pub mod ballots;
 pub mod bounds;
+pub mod epochs;
 pub mod once;
 pub mod quorums;
 pub mod read_index;
 pub mod recovery;
 pub mod terms;
+pub mod unit;
 
 use std::fmt;
 

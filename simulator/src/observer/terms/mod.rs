@@ -22,6 +22,7 @@ use synod_core::{
 use super::agreement::{Decisions, Digest, Who};
 use super::bounds::{self, Progress};
 use super::quorums::{NODES_MAX, Quorums};
+use super::unit::SeenUnit;
 use super::{Checked, LogObserver, recovery, violation};
 use crate::rare::{Rare, RareCounts};
 pub use runs::Runs;
@@ -122,24 +123,6 @@ struct Node {
     decided: u64,
 }
 
-/// What was seen of the unit being assembled.
-#[derive(Debug, Default)]
-struct SeenUnit {
-    id: WriteId,
-    truncate_from: Option<LogIndex>,
-    puts: Vec<SeenPut>,
-    hard_state: Option<Bytes>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SeenPut {
-    /// Where its first entry lies in memory: compared, never followed.
-    address: usize,
-    len: usize,
-    first: u64,
-    term: u64,
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Truncate(u64),
@@ -211,10 +194,9 @@ impl<T: Terms> TermLedger<T> {
 
     fn hard_state_written(&mut self, node: usize, bytes: &Bytes, unit: WriteId) -> Checked {
         let ledger = &mut self.nodes[node];
-        if ledger.unit.hard_state.as_ref() == Some(bytes) {
+        if !ledger.unit.hard_state_changed(bytes) {
             return Ok(());
         }
-        ledger.unit.hard_state = Some(bytes.clone());
         let state = T::hard_state(bytes).map_err(|what| violation("ST4", what))?;
         votes::follows(node, ledger.hard_state, state)?;
         ledger.hard_state = state;
@@ -334,32 +316,8 @@ impl<T: Terms> TermLedger<T> {
         leading: bool,
     ) -> Checked {
         let unit = effects.unit();
-        let mut seen = std::mem::take(&mut self.nodes[node].unit.puts);
-        let known = unit.puts.iter().zip(&seen).take_while(|(put, seen)| SeenPut::of(put) == **seen).count();
-        let mut removed_from = None;
-        let mut next = known;
-        if known < seen.len() {
-            // This put was cut short, or is gone.
-            let old = seen[known];
-            removed_from = Some(old.first);
-            if let Some(put) = unit.puts.get(known) {
-                let now = SeenPut::of(put);
-                if now.address == old.address && now.term == old.term && now.len < old.len {
-                    removed_from = Some(old.first + now.len as u64);
-                    next += 1;
-                }
-            }
-        }
-        if unit.truncate_from != self.nodes[node].unit.truncate_from {
-            self.nodes[node].unit.truncate_from = unit.truncate_from;
-            let from = unit.truncate_from.map_or(u64::MAX, |from| from.0);
-            removed_from = Some(removed_from.map_or(from, |removed| removed.min(from)));
-        }
-        let result = self.follow(node, unit, removed_from, next, leading);
-        seen.clear();
-        seen.extend(unit.puts.iter().map(SeenPut::of));
-        self.nodes[node].unit.puts = seen;
-        result
+        let (removed_from, fresh) = self.nodes[node].unit.changed(unit);
+        self.follow(node, unit, removed_from, fresh, leading)
     }
 
     fn follow(
@@ -472,18 +430,6 @@ impl<T: Terms> TermLedger<T> {
     }
 }
 
-impl SeenPut {
-    fn of(put: &Entries) -> SeenPut {
-        let first = put.first();
-        SeenPut {
-            address: put.as_ptr().addr(),
-            len: put.len(),
-            first: put.first_index().0,
-            term: first.map_or(0, |entry| entry.stamp.high),
-        }
-    }
-}
-
 impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
     fn opened(&mut self, node: usize, recovered: &Recovered, machine: &T::Protocol) -> Checked {
         let mut found = Runs::default();
@@ -516,12 +462,7 @@ impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
         let status = machine.status();
         let unit = effects.unit();
         let ledger = &mut self.nodes[node];
-        if ledger.unit.id != unit.id {
-            ledger.unit.id = unit.id;
-            ledger.unit.truncate_from = None;
-            ledger.unit.puts.clear();
-            ledger.unit.hard_state = None;
-        }
+        ledger.unit.begin(unit);
         let leading = ledger.leads && status.role == Role::Leader && ledger.term == status.reign.number;
         if let Some(bytes) = &unit.hard_state {
             self.hard_state_written(node, bytes, unit.id)?;
