@@ -33,7 +33,7 @@
 //! | [`network`], [`disk`], [`clock`], [`queue`], [`rng`] | the surroundings of a node |
 //! | [`subject`] | what the world must know of what it runs |
 //! | [`log`] | clusters that order one log: bare, or under the full replica with clients |
-//! | [`raft`], [`multipaxos`] | the adapters of protocols |
+//! | [`raft`], [`multipaxos`], [`mod@zab`] | the adapters of protocols |
 //! | [`scribe`] | a machine that orders nothing and tests what a host owes any machine |
 //! | [`lease`] | PaxosLease under drifting clocks: at most one holder at any moment |
 //! | [`observer`] | the ghost that sees every step, and the invariants |
