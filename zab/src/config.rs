@@ -69,7 +69,7 @@ impl ZabConfig {
     }
 
     /// How long a replica that sees a quorum agree on a vote waits for a better one before it believes the
-    /// election. It is part of every fail-over; nobody waits when every member has voted alike. Zero means no
+    /// election. It is part of every fail-over. Zero means no
     /// wait: an election may then end before the best history was heard, and is repeated. Default 10 ms.
     #[must_use]
     pub fn finalise_wait(mut self, wait: Duration) -> ZabConfig {

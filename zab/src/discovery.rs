@@ -104,9 +104,14 @@ impl Zab {
         if following.vote.node != from || following.attempt != attempt {
             return Ok(());
         }
-        if following.joined.as_ref().is_some_and(|joined| joined.epoch != epoch) {
-            // A try has one epoch: a leader that begins another one hears a new hello first.
-            return Err(Rejection::Epoch);
+        match &following.joined {
+            Some(joined) if epoch < joined.epoch => return Ok(()),
+            Some(joined) if epoch > joined.epoch => {
+                // It lost its epoch and was elected again, and an old hello reached it late.
+                following.joined = None;
+                following.established = false;
+            }
+            _ => {}
         }
         following.heard_at = now;
         if epoch < self.hard_state.accepted {
@@ -154,6 +159,7 @@ impl Zab {
         assert_eq!(vote.node, self.node, "only an election makes a leader");
         self.counters.elections_won += 1;
         self.state = State::Leading(Box::new(Leading::new(vote, now, self.config.heartbeat_interval)));
+        self.tell_leading(effects);
         for (caller, info) in callers {
             self.greet(now, caller, info, effects);
         }
@@ -170,6 +176,7 @@ impl Zab {
         if message.accepted > Epoch::MAX {
             return Err(Rejection::Epoch);
         }
+        self.promised_anywhere = self.promised_anywhere.max(message.accepted);
         match &self.state {
             State::Looking(_) => self.note_caller(from, message),
             State::Following(_) => {}
@@ -194,8 +201,8 @@ impl Zab {
         match leading.learner(from) {
             Some(known) if attempt < known.attempt => return,
             Some(known) if attempt == known.attempt => known.heard_at = now,
-            Some(known) => *known = Learner::new(from, attempt, accepted, now),
-            None => leading.learners.push(Learner::new(from, attempt, accepted, now)),
+            Some(known) => *known = Learner::new(from, attempt, now),
+            None => leading.learners.push(Learner::new(from, attempt, now)),
         }
         if leading.phase != Phase::Gathering {
             let session = Session { epoch: leading.epoch, attempt };
@@ -213,8 +220,8 @@ impl Zab {
         if !self.membership.quorums().is_election_quorum(&present) {
             return;
         }
-        let promised = leading.learners.iter().map(|peer| peer.accepted).max().unwrap_or_default();
-        let epoch = promised.max(self.hard_state.accepted).next();
+        // Above those that were heard of earlier, too: who promised one may be slower than a quorum of others.
+        let epoch = self.promised_anywhere.max(self.hard_state.accepted).next();
         if epoch > Epoch::MAX {
             return;
         }

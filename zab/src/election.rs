@@ -130,6 +130,15 @@ impl Zab {
             self.become_following(now, vote, effects);
             return;
         }
+        if let (Standing::Leading, Some(vote)) = (standing, vote)
+            && round >= self.round
+            && (vote.epoch, vote.last) >= (self.hard_state.current, self.log.last().zxid)
+        {
+            // It saw a quorum agree, which somebody with fewer links may never see.
+            self.round = round;
+            self.become_following(now, vote, effects);
+            return;
+        }
         let first = looking.heard.insert(from);
         let before = looking.vote;
         let mut changed = false;
@@ -190,8 +199,8 @@ impl Zab {
             looking.agreed = None;
             return;
         }
-        if alike.len() == self.membership.members().len() || self.config.finalise_wait.is_zero() {
-            // Nobody is left who could know better.
+        if self.membership.members().len() == 1 || self.config.finalise_wait.is_zero() {
+            // Nobody is there who could know better.
             self.believe(now, vote, effects);
         } else if looking.agreed.is_none_or(|(agreed, _)| agreed != vote) {
             looking.agreed = Some((vote, now + self.config.finalise_wait));
@@ -233,6 +242,13 @@ impl Zab {
         let State::Looking(looking) = &self.state else { unreachable!("only who looks tells a vote") };
         let (standing, vote) = (Standing::Looking, looking.vote);
         Message::Notification(Notification { round: self.round, standing, vote })
+    }
+
+    /// Tells everybody who voted for it, and may still wait for a better vote, that it leads.
+    pub(crate) fn tell_leading(&self, effects: &mut Effects) {
+        for peer in self.membership.peers_of(self.node) {
+            self.tell_standing(peer, effects);
+        }
     }
 
     /// Tells somebody who looks that it has found.

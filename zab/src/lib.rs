@@ -36,14 +36,17 @@
 //!     nodes.push(Node { zab, effects: Effects::new(), decided: LogIndex(0) });
 //! }
 //!
-//! // Everybody looks for a leader; among equals the highest id wins.
-//! let now = Instant(0);
-//! let tick = |at| (at, Input::Tick);
-//! let mut inbox: VecDeque<(usize, Input<Message, LogCall>)> = VecDeque::from([tick(0), tick(1), tick(2)]);
+//! // Everybody looks for a leader; among equals the highest id wins, once the finalise wait is over.
+//! let mut inbox: VecDeque<(usize, Input<Message, LogCall>)> = VecDeque::new();
 //! let command = Command { kind: Kind::Command, request: RequestId::NONE, payload: Bytes::from_static(b"x") };
 //! let mut proposal = Some(Input::Call(LogCall::Propose(vec![command])));
 //!
-//! loop {
+//! for round in 0..3 {
+//!     let now = Instant(round * 20_000_000);
+//!     match round {
+//!         0 | 1 => inbox.extend((0..3).map(|at| (at, Input::Tick))),
+//!         _ => inbox.extend(proposal.take().map(|propose| (2, propose))),
+//!     }
 //!     while let Some((at, input)) = inbox.pop_front() {
 //!         let Node { zab, effects, decided } = &mut nodes[at];
 //!         zab.step(now, input, effects); // any number of steps,
@@ -62,10 +65,6 @@
 //!         if let Some(unit) = unit {
 //!             inbox.push_back((at, Input::Persisted(unit.id)));
 //!         }
-//!     }
-//!     match proposal.take() {
-//!         Some(propose) => inbox.push_back((2, propose)),
-//!         None => break,
 //!     }
 //! }
 //! assert_eq!(nodes[2].zab.status().role, Role::Leader);
@@ -156,7 +155,8 @@
 //! - *Nobody votes for itself before it heard a quorum*: a replica that could reach no quorum as leader is not
 //!   elected for ever by those who can. So quorum loss and chains of links are survived; under a constrained
 //!   election (the only replica that reaches a quorum is behind) nobody is elected until the links heal.
-//! - *The finalise wait* ([`ZabConfig::finalise_wait`]) is skipped when every member has voted alike.
+//! - *A prospective leader tells everybody that it leads*: whoever voted for it follows without a wait of its own,
+//!   and without having seen the whole quorum itself.
 //! - *A leader whom a follower tells of a later promise gives up*, so that the follower can take part again
 //!   (`1732`); ZooKeeper leaves it out.
 //! - *Decisions ride on proposals and pings*; a COMMIT is sent alone after a while.

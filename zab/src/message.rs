@@ -64,7 +64,7 @@ impl Zxid {
     /// True if an entry of this zxid may stand right after one of `before`: no hole within an epoch (ZK-4925).
     pub(crate) fn follows(self, before: Zxid) -> bool {
         if self.epoch == before.epoch {
-            before.counter.checked_add(1) == Some(self.counter)
+            self.epoch > Epoch::ZERO && before.counter.checked_add(1) == Some(self.counter)
         } else {
             self.epoch > before.epoch && self.counter == 1
         }

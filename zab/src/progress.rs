@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use synod_core::{Instant, LoadId, LogIndex, NodeId};
 
-use crate::message::{Attempt, Beat, Epoch, Place};
+use crate::message::{Attempt, Beat, Place};
 
 /// One session with a follower, as its leader sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Learner {
     pub(crate) node: NodeId,
     pub(crate) attempt: Attempt,
-    /// The last epoch that it had promised when it came.
-    pub(crate) accepted: Epoch,
     pub(crate) stage: Stage,
     /// Through here its current epoch and this leader's history are durable there: what counts. `None` until
     /// NEWLEADER is acknowledged. Never falls.
@@ -79,11 +77,10 @@ pub(crate) struct Room {
 
 impl Learner {
     /// A follower of which only its first words are known.
-    pub(crate) fn new(node: NodeId, attempt: Attempt, accepted: Epoch, now: Instant) -> Learner {
+    pub(crate) fn new(node: NodeId, attempt: Attempt, now: Instant) -> Learner {
         Learner {
             node,
             attempt,
-            accepted,
             stage: Stage::Hello,
             acked: None,
             matched: LogIndex::ZERO,
@@ -259,7 +256,7 @@ mod tests {
     }
 
     fn learner() -> Learner {
-        let mut learner = Learner::new(NodeId(2), Attempt(1), Epoch(1), NOW);
+        let mut learner = Learner::new(NodeId(2), Attempt(1), NOW);
         learner.synchronise(at(9), at(15));
         learner
     }

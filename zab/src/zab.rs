@@ -42,6 +42,8 @@ pub struct Zab {
     pub(crate) state: State,
     /// The election this replica is in, or was in last.
     pub(crate) round: Round,
+    /// The latest epoch that anybody is known to have promised. Forgotten by a restart.
+    pub(crate) promised_anywhere: Epoch,
     /// The latest try to follow somebody.
     pub(crate) attempt: Attempt,
 
@@ -167,6 +169,7 @@ impl Machine for Zab {
             decided: log.base().index,
             state: State::Looking(Looking::new(now)),
             round: Round(1),
+            promised_anywhere: hard_state.accepted,
             attempt: Attempt(recovered.incarnation.0 << 32),
             told: Told {
                 role: Role::Candidate,

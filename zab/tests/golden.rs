@@ -98,7 +98,8 @@ fn run(cluster: &mut Cluster, case: &TestCase) -> String {
 
 /// Time brings many pings: they are counted and left out.
 fn without_pings(trace: &str) -> String {
-    let (beats, lines): (Vec<&str>, Vec<&str>) = trace.lines().partition(|line| line.contains(" ping ") || line.contains(" pong "));
+    let (beats, lines): (Vec<&str>, Vec<&str>) =
+        trace.lines().partition(|line| line.contains(" ping ") || line.contains(" pong "));
     let mut output: String = lines.iter().map(|line| format!("{line}\n")).collect();
     if !beats.is_empty() {
         let _ = writeln!(output, "({} pings and answers)", beats.len());

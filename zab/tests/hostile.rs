@@ -159,13 +159,6 @@ proptest! {
     }
 }
 
-fn rejected(cluster: &mut Cluster, from: u64, message: Message) -> Option<Rejection> {
-    let before = *cluster.zab(1).counters();
-    cluster.receive(from, 1, message);
-    let after = *cluster.zab(1).counters();
-    (after.rejected > before.rejected).then(|| after.last_rejection.unwrap())
-}
-
 #[test]
 fn each_kind_of_nonsense_is_counted_by_its_name() {
     let mut cluster = Cluster::led(3);

@@ -74,6 +74,7 @@ fn a_leader_takes_an_epoch_above_all_that_a_quorum_promised() {
     let disks = [(1, Disk::with_history(&[1], 7, 1)), (2, Disk::with_history(&[1], 4, 1))];
     let mut cluster = Cluster::with(3, Zab::config(), &disks);
     cluster.elect();
+    cluster.advance(6 * TIMEOUT);
     assert_eq!(cluster.accepted(1), 8);
 }
 
