@@ -338,6 +338,11 @@ fn elections_meet(quorums: &QuorumSystem) -> bool {
     match quorums {
         QuorumSystem::Majority { .. } => true,
         QuorumSystem::Counted { members, election, .. } => 2 * election > members.len(),
+        QuorumSystem::Weighted { members, election, .. } => {
+            // Two election quorums meet exactly if such a system that decided with the same weight were valid.
+            let (members, election) = (members.clone(), *election);
+            QuorumSystem::Weighted { members, election, replication: election }.validate().is_ok()
+        }
         QuorumSystem::Joint { old, new } => elections_meet(old) || elections_meet(new),
     }
 }

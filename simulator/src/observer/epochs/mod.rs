@@ -9,14 +9,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use synod_core::{
-    Effects, Entries, LogEvent, LogIndex, Membership, NodeId, Protocol, Recovered, Role, Status, Wire,
-    WriteId,
+    Effects, Entries, LogEvent, LogIndex, Membership, Protocol, Recovered, Role, Status, Wire, WriteId,
 };
 use synod_zab::{AckEpoch, HardState, Message, NewEpoch, Zab};
 
 use super::agreement::{Decisions, Digest, Who};
 use super::bounds::{self, Progress};
-use super::terms::{NODES_MAX, Runs, log_matching, quorum_commit};
+use super::quorums::{NODES_MAX, Quorums};
+use super::terms::{Runs, log_matching, quorum_commit};
 use super::unit::SeenUnit;
 use super::{Checked, LogObserver, Violation, recovery, violation};
 use crate::rare::{Rare, RareCounts};
@@ -28,8 +28,7 @@ const EPOCHS_MAX: u64 = 1 << 20;
 /// The ledger. See the module.
 #[derive(Debug)]
 pub struct EpochLedger {
-    /// For each set of nodes, as bits: whether it is a replication quorum.
-    replication_quorums: Vec<bool>,
+    quorums: Quorums,
     nodes: Vec<Node>,
     epochs: Vec<Epoch>,
     decisions: Decisions,
@@ -84,16 +83,8 @@ impl EpochLedger {
     #[must_use]
     pub fn new(membership: &Membership) -> EpochLedger {
         let count = membership.members().len();
-        assert!(count <= NODES_MAX, "a ledger has room for {NODES_MAX} nodes");
-        let quorums = membership.quorums();
-        let replication_quorums = (0..1u32 << count)
-            .map(|set| {
-                let members = (0..count as u32).filter(|at| set & (1 << at) != 0);
-                quorums.is_replication_quorum(&members.map(|at| NodeId(u64::from(at) + 1)).collect())
-            })
-            .collect();
         EpochLedger {
-            replication_quorums,
+            quorums: Quorums::new(membership),
             nodes: (0..count).map(|_| Node::default()).collect(),
             epochs: Vec::new(),
             decisions: Decisions::default(),
@@ -326,7 +317,7 @@ impl EpochLedger {
         let count = self.nodes.len();
         let holds = |through: u64| {
             let set = (0..count).filter(|at| accepted[*at] >= through).fold(0, |set, at| set | 1 << at);
-            self.replication_quorums[set]
+            self.quorums.replicate(set)
         };
         accepted[..count].iter().copied().filter(|through| holds(*through)).max().unwrap_or(0)
     }
