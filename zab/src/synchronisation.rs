@@ -114,7 +114,7 @@ impl Zab {
             return Ok(());
         }
         let proven = prev.index.advance(entries.len() as u64);
-        self.accept(now, session.epoch, entries, weight, effects)?;
+        self.accept(now, session.epoch, matched, entries, weight, effects)?;
         let Some(joined) = self.joined(now, from, session) else { return Ok(()) };
         joined.matched = joined.matched.max(Some(proven));
         joined.acknowledge = true;
@@ -130,6 +130,7 @@ impl Zab {
         &mut self,
         now: Instant,
         epoch: Epoch,
+        matched: Option<LogIndex>,
         entries: Entries,
         weight: usize,
         effects: &mut Effects,
@@ -153,7 +154,8 @@ impl Zab {
             if fresh <= self.decided {
                 return Err(Rejection::Decided);
             }
-            if self.hard_state.current == epoch {
+            // Neither a leader's history nor what it has said of it changes within its epoch.
+            if self.hard_state.current == epoch || Some(fresh) <= matched {
                 return Err(Rejection::Entries);
             }
             self.cut_off(fresh, effects);

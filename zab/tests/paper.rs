@@ -7,7 +7,8 @@ use harness::{Cluster, Disk, HEARTBEAT, TIMEOUT, at, entries};
 use std::time::Duration;
 use synod_core::{LogEvent, LogIndex, NodeId, ReadId, Refusal, Role};
 use synod_zab::{
-    Ack, AckEpoch, Attempt, Epoch, FollowerInfo, Message, NewEpoch, NewLeader, Proposal, Session, Zab,
+    Ack, AckEpoch, Attempt, Commit, Epoch, FollowerInfo, Message, NewEpoch, NewLeader, Proposal, Rejection,
+    Session, Zab,
 };
 
 /// What left, as lines.
@@ -174,6 +175,77 @@ fn a_prospective_leader_that_is_behind_a_follower_gives_up() {
     cluster.receive(1, 3, Message::AckEpoch(ahead));
     assert_eq!(cluster.zab(3).counters().outdone, 1);
     assert_eq!(cluster.current(3), 0, "it never made the epoch its own");
+}
+
+#[test]
+fn a_vote_for_a_history_that_a_crash_shortened_loses_nothing() {
+    // Its voters know of entries that the elected one voted with and no longer has: only ACK-E tells (S4).
+    let mut cluster = Cluster::led(3);
+    cluster.advance(2 * HEARTBEAT);
+    cluster.node_mut(3).slow_disk = true;
+    cluster.propose(3, &["a"]);
+    cluster.propose(3, &["b"]);
+    cluster.advance(HEARTBEAT);
+    assert_eq!([1, 2, 3].map(|id| cluster.decided(id)), [2, 2, 2], "decided by the two others");
+    cluster.isolate(3);
+    cluster.propose(3, &["c"]);
+    cluster.advance(HEARTBEAT);
+    cluster.persist_one(3);
+    // Its disk moves, so it votes for itself, with what is not durable there.
+    while cluster.role(3) == Role::Leader {
+        cluster.advance(HEARTBEAT / 10);
+    }
+    cluster.heal();
+    let voted = |cluster: &Cluster| {
+        let lost = synod_zab::Zxid { epoch: Epoch(1), counter: 3 };
+        [1, 2].map(|id| {
+            cluster.sent.iter().any(|letter| {
+                letter.from == id
+                    && matches!(&letter.message, Message::Notification(synod_zab::Notification { vote: Some(vote), .. })
+                        if vote.last == lost && vote.node == NodeId(3))
+            })
+        })
+    };
+    for _ in 0..100 {
+        if voted(&cluster) == [true, true] {
+            break;
+        }
+        // One step of the election at a time: nobody believes it yet.
+        match cluster.network.pop_front() {
+            Some(letter) => cluster.deliver(letter),
+            None => {
+                for id in 1..=3 {
+                    cluster.time_out(id);
+                }
+            }
+        }
+    }
+    assert_eq!(voted(&cluster), [true, true], "both have voted for it");
+    cluster.restart(3);
+    cluster.node_mut(3).slow_disk = false;
+    assert_eq!(cluster.zab(3).last_index(), LogIndex(1), "a alone is left of a, b and c");
+    cluster.advance(20 * TIMEOUT);
+    assert!(cluster.zab(3).counters().outdone > 0, "it was elected with a history that it no longer has");
+    for id in 1..=3 {
+        assert_eq!(cluster.payloads(id), ["a", "b"], "n{id}");
+    }
+}
+
+#[test]
+fn a_leader_that_contradicts_what_it_said_is_not_believed() {
+    let (mut cluster, session) = joined(Disk::with_history(&[], 3, 3));
+    let first = at(0, 0, 0);
+    let proposal = |epochs: &[u64]| {
+        let entries = entries(first, epochs);
+        Message::Proposal(Proposal { session, prev: first, commit: LogIndex(0), entries })
+    };
+    cluster.receive(3, 1, proposal(&[2, 2, 2]));
+    cluster.receive(3, 1, proposal(&[3]));
+    assert_eq!(cluster.zab(1).counters().last_rejection, Some(Rejection::Entries));
+    cluster.receive(3, 1, Message::NewLeader(NewLeader { session, last: at(3, 1, 1) }));
+    cluster.persist(1);
+    cluster.receive(3, 1, Message::Commit(Commit { session, through: LogIndex(3) }));
+    assert_eq!((cluster.epochs(1), cluster.current(1), cluster.decided(1)), (vec![2, 2, 2], 3, 0));
 }
 
 #[test]
