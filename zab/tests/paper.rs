@@ -184,9 +184,10 @@ fn a_vote_for_a_history_that_a_crash_shortened_loses_nothing() {
     cluster.advance(2 * HEARTBEAT);
     cluster.node_mut(3).slow_disk = true;
     cluster.propose(3, &["a"]);
+    cluster.settle();
     cluster.propose(3, &["b"]);
-    cluster.advance(HEARTBEAT);
-    assert_eq!([1, 2, 3].map(|id| cluster.decided(id)), [2, 2, 2], "decided by the two others");
+    cluster.settle();
+    assert_eq!([1, 2, 3].map(|id| cluster.decided(id)), [1, 1, 2], "the two others decided and do not know");
     cluster.isolate(3);
     cluster.propose(3, &["c"]);
     cluster.advance(HEARTBEAT);
@@ -225,10 +226,10 @@ fn a_vote_for_a_history_that_a_crash_shortened_loses_nothing() {
     cluster.node_mut(3).slow_disk = false;
     assert_eq!(cluster.zab(3).last_index(), LogIndex(1), "a alone is left of a, b and c");
     cluster.advance(20 * TIMEOUT);
-    assert!(cluster.zab(3).counters().outdone > 0, "it was elected with a history that it no longer has");
     for id in 1..=3 {
         assert_eq!(cluster.payloads(id), ["a", "b"], "n{id}");
     }
+    assert!(cluster.zab(3).counters().outdone > 0, "it was elected with a history that it no longer has");
 }
 
 #[test]
