@@ -47,14 +47,12 @@ impl Zab {
         message: Missing,
     ) -> Result<(), Rejection> {
         let Missing { session, prev, hint } = message;
-        if prev > self.log.last_index() || prev == LogIndex::ZERO || !hint.is_possible() {
-            return Err(Rejection::Unasked);
-        }
         // The histories can part only after a place that is in both: jump over the others.
-        let resume = self.log.last_not_above(hint);
+        let (last, resume) = (self.log.last_index(), self.log.last_not_above(hint));
+        // Only in its session: a later life of this leader may have lost what the follower was asked for.
         let Some((leading, at)) = self.session_with(now, from, session) else { return Ok(()) };
         let learner = &mut leading.learners[at];
-        if !learner.takes_proposals() {
+        if prev > last || prev == LogIndex::ZERO || !hint.is_possible() || !learner.takes_proposals() {
             return Err(Rejection::Unasked);
         }
         let news = learner.on_missing(prev, resume);

@@ -7,8 +7,8 @@ use harness::{Cluster, Disk, HEARTBEAT, TIMEOUT, at, entries};
 use std::time::Duration;
 use synod_core::{LogEvent, LogIndex, NodeId, ReadId, Refusal, Role};
 use synod_zab::{
-    Ack, AckEpoch, Attempt, Commit, Epoch, FollowerInfo, Message, NewEpoch, NewLeader, Proposal, Rejection,
-    Session, Zab,
+    Ack, AckEpoch, Attempt, Commit, Epoch, FollowerInfo, Message, Missing, NewEpoch, NewLeader, Proposal,
+    Rejection, Session, Zab,
 };
 
 /// What left, as lines.
@@ -230,6 +230,20 @@ fn a_vote_for_a_history_that_a_crash_shortened_loses_nothing() {
         assert_eq!(cluster.payloads(id), ["a", "b"], "n{id}");
     }
     assert!(cluster.zab(3).counters().outdone > 0, "it was elected with a history that it no longer has");
+}
+
+#[test]
+fn an_answer_to_what_a_leader_lost_in_a_crash_is_late_and_not_wrong() {
+    let mut cluster = Cluster::led(3);
+    cluster.node_mut(3).slow_disk = true;
+    cluster.propose(3, &["a"]);
+    cluster.settle();
+    let session = Session { epoch: Epoch(1), attempt: Attempt(1 << 32 | 1) };
+    cluster.restart(3);
+    assert_eq!(cluster.zab(3).last_index(), LogIndex(0));
+    let missing = Missing { session, prev: LogIndex(1), hint: at(0, 0, 0) };
+    cluster.receive(1, 3, Message::Missing(missing));
+    assert_eq!(cluster.zab(3).counters().rejected, 0);
 }
 
 #[test]
