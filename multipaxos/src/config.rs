@@ -152,7 +152,8 @@ impl ProtocolConfig for MultiPaxosConfig {
 /// Beyond this, arithmetic on timeouts would need care and nobody would wait.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// No acceptor votes further above its watermark than this, so a promise that says so is wrong.
+/// No acceptor votes further above its watermark than this; so a promise that tells of votes further above than this
+/// and what a restart may forget of a watermark is wrong.
 pub(crate) const AHEAD_ENTRIES_MAX: usize = 1 << 20;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::ballot::Ballot;
 use crate::config::AHEAD_ENTRIES_MAX;
 use crate::counters::Rejection;
 use crate::message::{Canvass, CanvassReply, Message, Prepare, Promise, SLOT_MAX};
-use crate::multipaxos::{Effects, MultiPaxos, State, checked_slot};
+use crate::multipaxos::{Effects, HINT_EVERY, MultiPaxos, State, checked_slot};
 
 /// What only a candidate has.
 #[derive(Clone, Debug)]
@@ -193,7 +193,8 @@ impl MultiPaxos {
         self.election_at = self.election_at.max(now + self.election_wait);
     }
 
-    /// Asks again for what was not answered.
+    /// Asks again for what was not answered, and lets those who have told all hear that the campaign goes on: it
+    /// may wait for somebody's long promise.
     pub(crate) fn on_campaign_tick(&mut self, now: Instant, effects: &mut Effects) {
         let interval = self.config.heartbeat_interval;
         let State::Candidate(candidate) = &mut self.state else { return };
@@ -202,9 +203,9 @@ impl MultiPaxos {
         }
         candidate.retry_at = now + interval;
         let ballot = candidate.ballot;
-        let open = candidate.pledges.iter().filter(|pledge| !pledge.complete && pledge.node != self.node);
-        let open: Vec<(NodeId, LogIndex)> = open.map(|pledge| (pledge.node, pledge.next)).collect();
-        for (to, from) in open {
+        let others = candidate.pledges.iter().filter(|pledge| pledge.node != self.node);
+        let others: Vec<(NodeId, LogIndex)> = others.map(|pledge| (pledge.node, pledge.next)).collect();
+        for (to, from) in others {
             self.send_with_promise(to, Message::Prepare(Prepare { ballot, from }), effects);
         }
     }
@@ -226,6 +227,12 @@ impl MultiPaxos {
         if candidate.ballot != ballot {
             return Ok(());
         }
+        // What was chosen in a later reign was chosen in a later ballot: this one cannot win any more.
+        let reigns = votes.segments.iter().flat_map(|segment| segment.iter()).map(|entry| entry.reign);
+        if reigns.max().is_some_and(|latest| latest > ballot.reign()) {
+            self.become_follower(now, None, effects);
+            return Ok(());
+        }
         let Some(pledge) = candidate.pledge(from) else { return Err(Rejection::Stranger) };
         if pledge.complete || pledge.next != first {
             return Ok(());
@@ -241,7 +248,7 @@ impl MultiPaxos {
             if let Some(pledge) = candidate.pledge(from) {
                 pledge.next = candidate_next;
             }
-            effects.send(from, Message::Prepare(Prepare { ballot, from: candidate_next }));
+            self.send_with_promise(from, Message::Prepare(Prepare { ballot, from: candidate_next }), effects);
         }
         self.extend_campaign(now);
         self.try_lead(now, effects);
@@ -262,17 +269,17 @@ impl MultiPaxos {
         };
         let range = self.votes_from(from);
         let State::Candidate(candidate) = &mut self.state else { return };
-        candidate.own_load = None;
         if let Ok(loaded) = result {
             candidate.gather(&loaded);
         }
-        if range.is_empty() {
+        let own_load = (!range.is_empty()).then(|| effects.load(range, bytes_max));
+        candidate.own_load = own_load;
+        if own_load.is_none() {
             let pledge = candidate.pledge(me).expect("a candidate is a voter");
             (pledge.next, pledge.complete) = (last.next(), true);
-            self.try_lead(now, effects);
-        } else {
-            candidate.own_load = Some(effects.load(range, bytes_max));
         }
+        self.extend_campaign(now);
+        self.try_lead(now, effects);
     }
 
     /// Leads once an election quorum's promises are complete, its own among them and durable, and everything
@@ -331,7 +338,7 @@ fn noop(index: LogIndex, ballot: Ballot) -> Entry {
 /// Checks that a chunk can be what the acceptor was asked for.
 fn check_promise(promise: &Promise) -> Result<(), Rejection> {
     let Promise { ballot, from, decided, trimmed, last, votes } = promise;
-    let highest = decided.advance(AHEAD_ENTRIES_MAX as u64);
+    let highest = decided.advance(AHEAD_ENTRIES_MAX as u64 + HINT_EVERY);
     for slot in [*from, *decided, *trimmed, *last, votes.to] {
         checked_slot(slot)?;
     }
@@ -349,7 +356,9 @@ fn check_promise(promise: &Promise) -> Result<(), Rejection> {
         next = segment.range().to;
         let wrong = |entry: &Entry| {
             let late = entry.stamp != Stamp::CHOSEN && entry.stamp > ballot.stamp();
+            let reign_of_vote = Ballot::of_stamp(entry.stamp).map(Ballot::reign);
             late || !is_vote(entry.stamp, entry.kind)
+                || reign_of_vote.is_some_and(|voted| entry.reign > voted)
         };
         if segment.iter().any(wrong) {
             return Err(Rejection::Entries);

@@ -534,4 +534,4 @@ pub(crate) fn checked_slot(slot: LogIndex) -> Result<LogIndex, Rejection> {
 const BACKOFF_DOUBLINGS_MAX: u32 = 4;
 
 /// How far the watermark moves before it is worth a hard state.
-const HINT_EVERY: u64 = 256;
+pub(crate) const HINT_EVERY: u64 = 256;
