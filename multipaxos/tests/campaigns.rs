@@ -39,6 +39,13 @@ fn pass_a_millisecond(cluster: &mut Cluster) {
 fn campaigns_until_somebody_leads(first: u64) -> u64 {
     let mut cluster = with_a_long_promise();
     cluster.time_out(first);
+    // A canvass, its answers, and phase 1a: everybody hears of the campaign before any other begins.
+    for _ in 0..3 {
+        for letter in cluster.take(|_| true) {
+            cluster.deliver(letter);
+        }
+        cluster.up().into_iter().for_each(|id| cluster.persist(id));
+    }
     for _ in 0..20 * VOTES {
         pass_a_millisecond(&mut cluster);
         if cluster.leader().is_some() {

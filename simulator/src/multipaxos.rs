@@ -136,13 +136,18 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
     const EXPECTED: &'static [Rare] = EXPECTED;
 }
 
-/// Counts or weights: mostly two that decide, sometimes other sizes whose quorums just meet.
+/// Counts or weights whose quorums just meet: two that decide, few that elect (so that two elections need not meet),
+/// and what lies between.
 fn flexible(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
     let all = members.iter().copied();
     let count = members.len();
-    match (rng.below(4), QuorumSystem::small_replication(all.clone())) {
+    match (rng.below(5), QuorumSystem::small_replication(all.clone())) {
         (0 | 1, Some(small)) => small,
         (2, _) if count > 2 => {
+            let election = 1 + rng.index(count / 2);
+            QuorumSystem::Counted { members: all.collect(), election, replication: count + 1 - election }
+        }
+        (3, _) if count > 2 => {
             // Neither a voice that decides alone nor one without which nothing is decided.
             let voices =
                 members.iter().map(|node| (*node, 2 + u32::try_from(node.0 % 2).unwrap_or_default()));
