@@ -72,7 +72,8 @@ pub struct CanvassReply {
 }
 
 /// From a candidate to every acceptor: phase 1a for every slot at or above `from`, without end. Sent again with a
-/// higher `from` for the next chunk of the answer.
+/// higher `from` for the next chunk of the answer, and to everybody while the campaign lasts: who hears it does not
+/// campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prepare {
     /// The candidate's ballot; its own promise of it is durable.
