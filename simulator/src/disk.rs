@@ -1,242 +1,498 @@
-//! The model storage of one node.
+//! The storage of one node: the model alone, or beside it the log engine that ships, on a simulated device.
+//!
+//! With the engine every unit is written twice, and the model is the oracle: what the engine recovers and reads back is
+//! held against it. When a node crashes, the engine is recovered at once, in spite of whatever its device does,
+//! and again when the node starts: so every crash is two recoveries, which must find the same (ST3).
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use synod_core::{
-    Compacted, Entry, Incarnation, IndexRange, Kind, Loaded, LogIndex, Recovered, Run, SparseLog, Stamp,
+    Compacted, Entry, Identity, Incarnation, IndexRange, Loaded, LogIndex, LogReader, ReadError, Recovered,
     Write, WriteId,
 };
+use synod_wal::{Engine, WalError, WalOptions};
 
-/// A storage that keeps what it is given in order, some time later.
-///
-/// Units are made durable in the order in which they were issued, one or several at a time. A crash keeps
-/// the state after some prefix of the issued units, and every unit that is durable is in it (invariant
-/// ST1). Reads see durable units and nothing else.
+use crate::fault::{Fault, FaultCounts};
+use crate::model::{Crashed, Model};
+use crate::observer::{Violation, recovery, violation};
+use crate::rare::{Rare, RareCounts};
+use crate::rng::{Chance, Rng};
+use crate::sim_disk::{DeviceFaults, Ending, SimDisk};
+
+/// The storage of one node.
 #[derive(Debug, Default)]
 pub struct Disk {
-    incarnation: Incarnation,
-    hard_state: Option<Bytes>,
-    compacted: Option<(LogIndex, Stamp)>,
-    log: SparseLog,
-    /// Issued in this life and not durable.
-    pending: VecDeque<Write>,
-    /// How many of them, from the front, are being made durable.
-    syncing: usize,
-    /// The last durable unit of this life.
-    durable: WriteId,
-    issued: WriteId,
+    model: Model,
+    real: Option<Box<Real>>,
 }
 
-/// What a crash did to the units that were not durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crashed {
-    /// The last unit of the life that ended that survives.
-    pub kept: WriteId,
-    /// How many units are gone.
-    pub lost: usize,
+/// What a storage that is the engine is like.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// The length of a segment.
+    pub segment_bytes: u64,
+    /// What goes wrong at operations of the device.
+    pub faults: DeviceFaults,
+    /// Crashes are sometimes failures of the power.
+    pub power_loss: bool,
+    /// A recovery is cut short.
+    pub crash_in_recovery: Chance,
+}
+
+/// The storage cannot go on, and with it the node: why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped(pub String);
+
+/// What a storage does, if it still can.
+pub type OrStopped<T> = Result<Result<T, Stopped>, Violation>;
+
+/// The engine on its device.
+#[derive(Debug)]
+struct Real {
+    node: usize,
+    options: EngineOptions,
+    wal: WalOptions,
+    device: SimDisk,
+    created: bool,
+    engine: Option<Engine<SimDisk>>,
+    reader: Option<Reader>,
+    life: Incarnation,
+    /// Why it does not start.
+    refused: Option<Stopped>,
+    /// Units that the engine was given in a write that failed.
+    handed: usize,
+    calm: bool,
+    rng: Rng,
+    rare: RareCounts,
+}
+
+struct Reader(Arc<dyn LogReader>);
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
 }
 
 impl Disk {
-    /// Begins a life: what is durable, under the next incarnation.
-    pub fn recover(&mut self) -> Recovered {
-        self.incarnation = Incarnation(self.incarnation.0 + 1);
-        self.durable = WriteId(0);
-        self.issued = WriteId(0);
-        let mut runs = Vec::new();
-        let mut marked: Vec<Entry> = Vec::new();
-        for entry in self.log.segments().flat_map(|segment| segment.iter()) {
-            Run::extend(&mut runs, entry.index, entry.stamp);
-            if entry.kind != Kind::Command {
-                marked.push(entry.clone());
-            }
+    /// The model alone.
+    #[must_use]
+    pub fn of_model() -> Disk {
+        Disk::default()
+    }
+
+    /// The engine beside the model.
+    #[must_use]
+    pub fn of_engine(node: usize, options: EngineOptions, seed: u64) -> Disk {
+        let mut rng = Rng::new(seed);
+        let device = SimDisk::new(Rng::new(rng.fork()), options.faults);
+        let real = Real {
+            node,
+            wal: WalOptions::default().segment_bytes(options.segment_bytes),
+            options,
+            device,
+            created: false,
+            engine: None,
+            reader: None,
+            life: Incarnation(0),
+            refused: None,
+            handed: 0,
+            calm: false,
+            rng,
+            rare: RareCounts::default(),
+        };
+        Disk { model: Model::default(), real: Some(Box::new(real)) }
+    }
+
+    /// From now on nothing goes wrong with the device.
+    pub fn calm(&mut self) {
+        if let Some(real) = &mut self.real {
+            real.calm = true;
+            real.device.set_quiet(true);
         }
-        Recovered {
-            incarnation: self.incarnation,
-            hard_state: self.hard_state.clone(),
-            compacted: self.compacted,
-            runs,
-            marked,
+    }
+
+    /// Begins a life: what is durable, under the next incarnation. Stopped if the engine refuses its log.
+    ///
+    /// # Errors
+    /// ST3: it is not what the recovery right after the crash found; ST4, ST6.
+    pub fn recover(&mut self) -> OrStopped<Recovered> {
+        let expected = self.model.recover();
+        let Some(real) = &mut self.real else { return Ok(Ok(expected)) };
+        let recovered = match real.open()? {
+            Ok(recovered) => recovered,
+            Err(stopped) => return Ok(Err(stopped)),
+        };
+        let same = recovered.hard_state == expected.hard_state
+            && recovered.compacted == expected.compacted
+            && recovered.marked == expected.marked
+            && stamps(&recovered).eq(stamps(&expected));
+        if !same {
+            return Err(violation(
+                "ST3",
+                format!(
+                    "n{} recovered {} and then {}",
+                    real.node + 1,
+                    describe(&expected),
+                    describe(&recovered)
+                ),
+            ));
         }
+        if real.rng.below(4) == 0
+            && let Err(stopped) = real.read_back(&self.model)?
+        {
+            return Ok(Err(stopped));
+        }
+        Ok(Ok(recovered))
     }
 
     /// Takes a unit.
-    ///
-    /// # Panics
-    /// If units do not come in order: that is what the host owes a storage.
     pub fn issue(&mut self, unit: Write) {
-        assert!(unit.id > self.issued, "write order: {} issued after {}", unit.id, self.issued);
-        self.issued = unit.id;
-        self.pending.push_back(unit);
+        self.model.issue(unit);
     }
 
-    /// Begins to make up to `units_max` units durable, unless it is busy or there is nothing to do. Returns
-    /// how many.
+    /// Begins to make up to `units_max` units durable, unless it is busy or there is nothing to do. Returns how many.
     pub fn begin_sync(&mut self, units_max: usize) -> usize {
-        if self.syncing > 0 {
-            return 0;
-        }
-        self.syncing = self.pending.len().min(units_max.max(1));
-        self.syncing
+        self.model.begin_sync(units_max)
     }
 
     /// Ends what [`Disk::begin_sync`] began: these units are durable now. Returns the last of them.
-    pub fn end_sync(&mut self) -> WriteId {
-        for _ in 0..std::mem::take(&mut self.syncing) {
-            self.complete_one();
-        }
-        self.durable
-    }
-
-    /// The node crashes. Everything durable survives, and `extra` units more.
-    pub fn crash(&mut self, extra: usize) -> Crashed {
-        self.syncing = 0;
-        for _ in 0..extra.min(self.pending.len()) {
-            self.complete_one();
-        }
-        let lost = self.pending.len();
-        self.pending.clear();
-        Crashed { kept: self.durable, lost }
-    }
-
-    /// Reads as [`synod_core::LogReader::read`] does: durable units only.
     ///
     /// # Errors
-    /// [`Compacted`] if the start of the range was compacted.
-    pub fn read(&self, range: IndexRange, bytes_max: usize) -> Result<Loaded, Compacted> {
-        match self.compacted {
-            Some((through, _)) if range.from <= through => Err(Compacted { through }),
-            _ => Ok(self.log.read(range, bytes_max)),
+    /// ST6: the engine gives up although its device is well.
+    pub fn end_sync(&mut self) -> OrStopped<WriteId> {
+        if let Some(real) = &mut self.real {
+            let units = self.model.in_sync();
+            if let Err(error) = real.write(&units) {
+                real.handed = units.len();
+                if real.calm {
+                    return Err(real.violation("ST6", format!("a write fails: {error}")));
+                }
+                real.rare[Rare::StoppedByDevice] += 1;
+                return Ok(Err(Stopped(error.to_string())));
+            }
         }
+        Ok(Ok(self.model.end_sync()))
+    }
+
+    /// The node crashes. Everything durable survives; of the model `extra` units more, of the engine what its device
+    /// and its own rules leave.
+    ///
+    /// # Errors
+    /// ST1 to ST6, if the engine recovers something else.
+    pub fn crash(&mut self, extra: usize) -> Result<Crashed, Violation> {
+        let Some(real) = &mut self.real else { return Ok(self.model.crash(extra)) };
+        real.crash_in_write(&self.model);
+        let torn = real.device.counts()[Fault::TornWrite];
+        real.end_life();
+        let recovered = match real.open()? {
+            Ok(recovered) => recovered,
+            // It never comes back, so nobody asks what survived.
+            Err(_) => return Ok(self.model.crash(0)),
+        };
+        let handed = std::mem::take(&mut real.handed);
+        let durable = self.model.recovered();
+        let mut found = false;
+        for unit in 0..=handed {
+            if unit > 0 {
+                self.model.complete_one();
+            }
+            if is_after(&recovered, &self.model) {
+                found = true;
+                if unit < handed && real.device.counts()[Fault::TornWrite] > torn {
+                    real.rare[Rare::TornTail] += 1;
+                }
+                break;
+            }
+        }
+        if !found {
+            return Err(recovery::explain(real.node, &recovered, &durable, &self.model.recovered()));
+        }
+        if let Err(stopped) = real.read_back(&self.model)? {
+            real.refused = Some(stopped);
+        }
+        // Sometimes at once, sometimes after a clean end.
+        if let Some(engine) = real.engine.take()
+            && real.rng.below(4) == 0
+        {
+            real.device.set_quiet(true);
+            engine.close().map_err(|error| real.violation("ST6", format!("a clean end fails: {error}")))?;
+        }
+        real.end_life();
+        Ok(self.model.crash(0))
+    }
+
+    /// Reads as [`LogReader::read`] does: durable units only.
+    ///
+    /// # Errors
+    /// ST1, ST2: the engine reads something else; ST6: it fails although its device is well.
+    pub fn read(&mut self, range: IndexRange, bytes_max: usize) -> OrStopped<Result<Loaded, Compacted>> {
+        let expected = self.model.read(range, bytes_max);
+        let Some(real) = &mut self.real else { return Ok(Ok(expected)) };
+        match real.read(range, bytes_max, &expected)? {
+            Ok(()) => Ok(Ok(expected)),
+            Err(stopped) => {
+                real.rare[Rare::StoppedByDevice] += 1;
+                Ok(Err(stopped))
+            }
+        }
+    }
+
+    /// Destroys something on the device, in the way of this kind.
+    pub fn damage(&mut self, kind: Fault) -> bool {
+        self.real.as_ref().is_some_and(|real| real.refused.is_none() && real.device.damage(kind))
+    }
+
+    /// True if something on the device was ever destroyed.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.real.as_ref().is_some_and(|real| real.device.is_damaged())
+    }
+
+    /// True if the engine refused its log: the node stays down.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.real.as_ref().is_some_and(|real| real.refused.is_some())
     }
 
     /// How many units are issued and not durable.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.model.pending()
     }
 
-    /// True if units wait and none is being made durable.
+    /// True if none is being made durable.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.syncing == 0
+        self.model.is_idle()
     }
 
     /// The highest durable position.
     #[must_use]
     pub fn last_index(&self) -> LogIndex {
-        self.log.last_index().unwrap_or(LogIndex::ZERO)
+        self.model.last_index()
     }
 
-    fn complete_one(&mut self) {
-        let Some(unit) = self.pending.pop_front() else { return };
-        self.durable = unit.id;
-        if let Some(from) = unit.truncate_from {
-            self.log.truncate_from(from);
-        }
-        for put in unit.puts {
-            self.log.put(put);
-        }
-        if let Some(through) = unit.compact_to
-            && self.compacted.is_none_or(|(bound, _)| bound < through)
-        {
-            let stamp = self.log.get(through).map_or(Stamp::ZERO, |entry| entry.stamp);
-            self.compacted = Some((through, stamp));
-            self.log.compact_to(through);
-        }
-        if unit.hard_state.is_some() {
-            self.hard_state = unit.hard_state;
-        }
+    /// What went wrong with the device.
+    #[must_use]
+    pub fn faults(&self) -> FaultCounts {
+        self.real.as_ref().map(|real| real.device.counts()).unwrap_or_default()
+    }
+
+    /// Rare paths of the engine.
+    #[must_use]
+    pub fn rare(&self) -> RareCounts {
+        let Some(real) = &self.real else { return RareCounts::default() };
+        let mut rare = real.rare;
+        let renames = real.device.renames();
+        rare[Rare::SegmentRolled] += renames.prepared;
+        rare[Rare::SegmentRecycled] += renames.recycled;
+        rare
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use synod_core::{Entries, Reign, RequestId};
-
-    use super::*;
-    use crate::rng::Rng;
-
-    fn unit(id: u64, first: u64, count: usize) -> Write {
-        let entries = Entries::numbered(LogIndex(first), vec![(); count], |index, ()| Entry {
-            index,
-            stamp: Stamp { high: id, low: 0 },
-            reign: Reign::default(),
-            kind: Kind::Command,
-            request: RequestId::NONE,
-            payload: Bytes::new(),
-        });
-        Write {
-            id: WriteId(id),
-            forced: true,
-            truncate_from: Some(LogIndex(first)),
-            puts: vec![entries],
-            compact_to: None,
-            hard_state: Some(Bytes::copy_from_slice(&id.to_le_bytes())),
-        }
+impl Real {
+    fn violation(&self, invariant: &'static str, what: String) -> Violation {
+        violation(invariant, format!("n{}: {what}", self.node + 1))
     }
 
-    /// What a log with these units applied looks like, worked out the plain way.
-    fn expected(units: &[Write]) -> (Vec<(u64, u64)>, Option<Bytes>) {
-        let mut log = std::collections::BTreeMap::new();
-        let mut hard_state = None;
-        for unit in units {
-            log.retain(|index, _| *index < unit.truncate_from.unwrap().0);
-            for entry in unit.puts.iter().flat_map(|put| put.iter()) {
-                log.insert(entry.index.0, entry.stamp.high);
+    fn ending(&mut self) -> Ending {
+        if self.options.power_loss && self.rng.below(4) != 0 { Ending::PowerLoss } else { Ending::Kill }
+    }
+
+    fn end_life(&mut self) {
+        self.engine = None;
+        self.reader = None;
+        let ending = self.ending();
+        self.device.end_life(ending);
+    }
+
+    /// Recovers, however often it takes.
+    fn open(&mut self) -> OrStopped<Recovered> {
+        if let Some(refused) = &self.refused {
+            return Ok(Err(refused.clone()));
+        }
+        for attempt in 0.. {
+            let quiet = self.calm || attempt >= ATTEMPTS_MAX;
+            self.device.set_quiet(quiet);
+            if !quiet && self.rng.chance(self.options.crash_in_recovery) {
+                let most = self.rng.pick(&[8, 32, 64]);
+                self.device.go_down_after(self.rng.below(most));
             }
-            hard_state.clone_from(&unit.hard_state);
-        }
-        (log.into_iter().collect(), hard_state)
-    }
-
-    #[test]
-    fn a_crash_keeps_a_prefix_of_the_issued_units_and_everything_durable() {
-        let mut rng = Rng::new(3);
-        for _ in 0..2_000 {
-            let mut disk = Disk::default();
-            disk.recover();
-            let (mut issued, mut reported) = (Vec::new(), WriteId(0));
-            for _ in 0..rng.below(30) {
-                match rng.below(3) {
-                    0 => {
-                        let unit = unit(issued.len() as u64 + 1, rng.between(1, 12), rng.index(4));
-                        issued.push(unit.clone());
-                        disk.issue(unit);
+            // What was read wrongly before is no excuse.
+            let _ = self.device.take_misread();
+            let error = match self.attempt() {
+                Ok(recovered) => {
+                    self.device.stay_up();
+                    self.device.set_quiet(self.calm);
+                    if recovered.incarnation <= self.life {
+                        let (before, now) = (self.life, recovered.incarnation);
+                        return Err(self.violation("ST4", format!("{now} follows {before}")));
                     }
-                    1 => {
-                        disk.begin_sync(rng.index(4));
-                    }
-                    _ => reported = disk.end_sync(),
+                    self.life = recovered.incarnation;
+                    self.rare[Rare::DamageHarmless] += u64::from(self.device.is_damaged());
+                    return Ok(Ok(recovered));
+                }
+                Err(error) => error,
+            };
+            self.engine = None;
+            self.reader = None;
+            if self.device.is_down() {
+                self.rare[Rare::CrashInRecovery] += 1;
+                self.end_life();
+                continue;
+            }
+            match error {
+                WalError::Io { .. } if !quiet => self.end_life(),
+                WalError::Corrupt { .. } if self.device.take_misread() => self.end_life(),
+                WalError::Corrupt { .. } | WalError::NoLog { .. } if self.device.is_damaged() => {
+                    self.rare[Rare::LogRefused] += 1;
+                    let stopped = Stopped(error.to_string());
+                    self.refused = Some(stopped.clone());
+                    return Ok(Err(stopped));
+                }
+                error => {
+                    let what = format!("nothing was damaged, and the log does not open: {error}");
+                    return Err(self.violation("ST6", what));
                 }
             }
-            let crashed = disk.crash(rng.index(5));
-            assert!(crashed.kept >= reported);
-            assert_eq!(crashed.lost, issued.len() - crashed.kept.0 as usize);
-            let (log, hard_state) = expected(&issued[..crashed.kept.0 as usize]);
-            let recovered = disk.recover();
-            let found: Vec<(u64, u64)> = recovered
-                .runs
-                .iter()
-                .flat_map(|run| (run.from.0..=run.to.0).map(|at| (at, run.stamp_at(LogIndex(at)).high)))
-                .collect();
-            assert_eq!((found, recovered.hard_state), (log, hard_state));
-            assert_eq!(recovered.incarnation, Incarnation(2));
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    fn attempt(&mut self) -> Result<Recovered, WalError> {
+        let identity = identity(self.node);
+        let mut engine = Engine::new(self.device.clone(), self.wal.clone())?;
+        if !self.created {
+            match engine.create(&identity) {
+                Ok(()) => self.created = true,
+                // An earlier attempt went far, and its machine went down before it could say so: what it made
+                // is there to stay once a life has begun in it.
+                Err(WalError::NotEmpty { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let recovered = engine.recover(&identity)?;
+        self.created = true;
+        self.reader = Some(Reader(engine.reader()));
+        self.engine = Some(engine);
+        Ok(recovered)
+    }
+
+    fn write(&mut self, units: &[Write]) -> Result<(), WalError> {
+        self.engine.as_mut().ok_or(WalError::NotRecovered)?.write(units)
+    }
+
+    /// If a write is under way, the crash comes in the middle of it.
+    fn crash_in_write(&mut self, model: &Model) {
+        let units = model.in_sync();
+        if units.is_empty() || self.handed > 0 {
+            return;
+        }
+        self.device.set_quiet(true);
+        let most = self.rng.pick(&[2, 3, 12]);
+        self.device.go_down_after(self.rng.below(most));
+        self.handed = units.len();
+        if self.write(&units).is_err() {
+            self.rare[Rare::CrashInWrite] += 1;
         }
     }
 
-    #[test]
-    fn a_read_shows_durable_units_only() {
-        let mut disk = Disk::default();
-        disk.recover();
-        disk.issue(unit(1, 1, 3));
-        disk.issue(unit(2, 4, 1));
-        let all = IndexRange::new(LogIndex(1), LogIndex(9));
-        assert!(disk.read(all, usize::MAX).unwrap().segments.is_empty());
-        assert_eq!(disk.begin_sync(1), 1);
-        assert!(disk.read(all, usize::MAX).unwrap().segments.is_empty());
-        assert_eq!(disk.end_sync(), WriteId(1));
-        let loaded = disk.read(all, usize::MAX).unwrap();
-        assert_eq!(loaded.segments.iter().map(|segment| segment.len()).sum::<usize>(), 3);
+    /// Reads the same from the engine as was read from the model.
+    fn read(
+        &mut self,
+        range: IndexRange,
+        bytes_max: usize,
+        expected: &Result<Loaded, Compacted>,
+    ) -> OrStopped<()> {
+        let Some(Reader(reader)) = &self.reader else { return Ok(Ok(())) };
+        let _ = self.device.take_misread();
+        let found = match reader.read(range, bytes_max) {
+            Ok(loaded) => Ok(loaded),
+            Err(ReadError::Compacted(compacted)) => Err(compacted),
+            Err(error) => {
+                if self.device.take_misread() || self.device.is_damaged() {
+                    return Ok(Err(Stopped(error.to_string())));
+                }
+                let what = format!("nothing was damaged, and {range} cannot be read: {error}");
+                return Err(self.violation("ST6", what));
+            }
+        };
+        recovery::read(self.node, range, &found, expected).map(Ok)
     }
+
+    /// Reads the whole log.
+    fn read_back(&mut self, model: &Model) -> OrStopped<()> {
+        self.device.set_quiet(true);
+        let mut from = model.compacted().next();
+        let to = model.last_index().next();
+        let bytes_max = self.rng.pick(&[2_000, 1 << 20]);
+        let mut outcome = Ok(Ok(()));
+        while from < to {
+            let range = IndexRange::new(from, to);
+            let expected = model.read(range, bytes_max);
+            outcome = self.read(range, bytes_max, &expected);
+            match (&outcome, expected) {
+                (Ok(Ok(())), Ok(loaded)) => from = loaded.to,
+                _ => break,
+            }
+        }
+        self.device.set_quiet(self.calm);
+        outcome
+    }
+}
+
+/// Recoveries in a row that may go wrong.
+const ATTEMPTS_MAX: usize = 8;
+
+fn identity(node: usize) -> Identity {
+    Identity {
+        cluster: synod_core::ClusterId(0x51),
+        node: synod_core::NodeId(node as u64 + 1),
+        group: synod_core::GroupId(0),
+    }
+}
+
+/// Every entry with its stamp.
+pub(crate) fn stamps(recovered: &Recovered) -> impl Iterator<Item = (LogIndex, synod_core::Stamp)> + '_ {
+    recovered
+        .runs
+        .iter()
+        .flat_map(|run| (run.from.0..=run.to.0).map(|index| (LogIndex(index), run.stamp_at(LogIndex(index)))))
+}
+
+/// True if this is what the model holds.
+fn is_after(recovered: &Recovered, model: &Model) -> bool {
+    let last = recovered.runs.last().map_or(LogIndex::ZERO, |run| run.to);
+    if last != model.last_index() {
+        return false;
+    }
+    let expected = model.recovered();
+    recovered.hard_state == expected.hard_state
+        && recovered.compacted == expected.compacted
+        && recovered.marked == expected.marked
+        && stamps(recovered).eq(stamps(&expected))
+}
+
+pub(crate) fn describe(recovered: &Recovered) -> String {
+    let runs: Vec<String> = recovered
+        .runs
+        .iter()
+        .rev()
+        .take(3)
+        .rev()
+        .map(|run| format!("{}..={} {}", run.from, run.to, run.stamp))
+        .collect();
+    format!(
+        "{} runs ending in [{}], compacted {:?}, hard state {:?}",
+        recovered.runs.len(),
+        runs.join(", "),
+        recovered.compacted,
+        recovered.hard_state
+    )
+}
+
+/// The entries of an answer, one after the other.
+pub(crate) fn entries(loaded: &Loaded) -> impl Iterator<Item = &Entry> {
+    loaded.segments.iter().flat_map(|segment| segment.iter())
 }

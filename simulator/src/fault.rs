@@ -34,11 +34,33 @@ pub enum Fault {
     Drift,
     /// A monotonic clock jumped forward (C2).
     ClockJump,
+    /// A power failure kept some sectors of a write and not others (D2).
+    TornWrite,
+    /// A bit was read wrongly, or changed at rest (D3).
+    BitRot,
+    /// A write went to another place, and its own kept what it had (D4).
+    MisdirectedWrite,
+    /// A write was acknowledged and never reached the medium (D5).
+    LostWrite,
+    /// A sync failed once, and the pages it lost are called clean (D6).
+    SyncError,
+    /// A write or a change of the folder was refused (D7).
+    WriteError,
+    /// A write or read did less than asked for, or was interrupted (D7).
+    ShortWrite,
+    /// A sync stood still (D9).
+    SyncStall,
+    /// A power failure took a change of the folder that was not durable (D10).
+    LostEntry,
+    /// A segment that was given up was there again (D12).
+    StaleSegment,
+    /// A file was shorter than it had been (D13).
+    TruncatedFile,
 }
 
 impl Fault {
     /// Every kind, in the order of reports.
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 25] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -53,7 +75,37 @@ impl Fault {
         Fault::Pause,
         Fault::Drift,
         Fault::ClockJump,
+        Fault::TornWrite,
+        Fault::BitRot,
+        Fault::MisdirectedWrite,
+        Fault::LostWrite,
+        Fault::SyncError,
+        Fault::WriteError,
+        Fault::ShortWrite,
+        Fault::SyncStall,
+        Fault::LostEntry,
+        Fault::StaleSegment,
+        Fault::TruncatedFile,
     ];
+
+    /// Those that happen to any cluster.
+    #[must_use]
+    pub fn of_clusters() -> &'static [Fault] {
+        &Fault::ALL[..Fault::TornWrite as usize]
+    }
+
+    /// Those that happen to a device, and so only where the log engine runs.
+    #[must_use]
+    pub fn of_devices() -> &'static [Fault] {
+        &Fault::ALL[Fault::TornWrite as usize..]
+    }
+
+    /// Those that end a life.
+    pub const LIVES: [Fault; 3] = [Fault::Crash, Fault::CrashRestart, Fault::Outage];
+
+    /// Those that may destroy what was acknowledged: only a minority of a cluster may suffer them.
+    pub const DESTRUCTIVE: [Fault; 5] =
+        [Fault::BitRot, Fault::MisdirectedWrite, Fault::LostWrite, Fault::StaleSegment, Fault::TruncatedFile];
 
     /// The word for it in reports.
     #[must_use]
@@ -73,6 +125,17 @@ impl Fault {
             Fault::Pause => "pause",
             Fault::Drift => "drift",
             Fault::ClockJump => "clock_jump",
+            Fault::TornWrite => "torn_write",
+            Fault::BitRot => "bit_rot",
+            Fault::MisdirectedWrite => "misdirected_write",
+            Fault::LostWrite => "lost_write",
+            Fault::SyncError => "sync_error",
+            Fault::WriteError => "write_error",
+            Fault::ShortWrite => "short_write",
+            Fault::SyncStall => "sync_stall",
+            Fault::LostEntry => "lost_entry",
+            Fault::StaleSegment => "stale_segment",
+            Fault::TruncatedFile => "truncated_file",
         }
     }
 }

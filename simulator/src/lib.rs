@@ -30,12 +30,14 @@
 //! | [`options`] | what is drawn for a seed |
 //! | [`world`] | the loop: events, lives, flushes and what they ask for, phases |
 //! | [`nemesis`], [`fault`] | what goes wrong, and how often it did |
-//! | [`network`], [`disk`], [`clock`], [`queue`], [`rng`] | the surroundings of a node |
+//! | [`network`], [`clock`], [`queue`], [`rng`] | the surroundings of a node |
+//! | [`disk`], [`model`], [`sim_disk`] | its storage: the model, and beside it in some seeds the log engine on a device |
 //! | [`subject`] | what the world must know of what it runs |
 //! | [`log`] | clusters that order one log: bare, or under the full replica with clients |
 //! | [`raft`], [`multipaxos`], [`mod@zab`] | the adapters of protocols |
 //! | [`scribe`] | a machine that orders nothing and tests what a host owes any machine |
 //! | [`lease`] | PaxosLease under drifting clocks: at most one holder at any moment |
+//! | [`wal`] | the log engine alone, crashed and damaged without end |
 //! | [`observer`] | the ghost that sees every step, and the invariants |
 //! | [`rare`] | paths that a sweep must have taken |
 //! | [`run`], [`sweep`] | one seed; many, on all cores |
@@ -64,9 +66,11 @@ pub mod nemesis;
 
 pub mod clock;
 pub mod disk;
+pub mod model;
 pub mod network;
 pub mod queue;
 pub mod rng;
+pub mod sim_disk;
 
 pub mod lease;
 pub mod log;
@@ -74,6 +78,7 @@ pub mod multipaxos;
 pub mod raft;
 pub mod scribe;
 pub mod subject;
+pub mod wal;
 pub mod zab;
 
 pub mod hash;

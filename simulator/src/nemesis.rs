@@ -28,10 +28,21 @@ pub(crate) fn strike<S: Subject>(world: &mut World<S>) -> Checked {
             let forward = world.rng.log_between(world.options.patience / 8, world.options.patience * 20);
             world.jump_clock(node, forward);
         }
+        kind if Fault::DESTRUCTIVE.contains(&kind) => {
+            let nodes: Vec<usize> =
+                (0..world.nodes.len()).filter(|node| world.options.damaged[*node]).collect();
+            if !nodes.is_empty() && world.rng.below(DAMAGE_RARELY) == 0 {
+                let node = world.rng.pick(&nodes);
+                world.damage(node, kind);
+            }
+        }
         _ => {}
     }
     Ok(())
 }
+
+/// A node is damaged once in so many strikes: mostly the last thing that it goes through.
+const DAMAGE_RARELY: u64 = 8;
 
 /// One fault aimed at whoever leads, or at an election.
 pub(crate) fn harass<S: Subject>(world: &mut World<S>) -> Checked {
@@ -205,7 +216,7 @@ fn clog<S: Subject>(world: &mut World<S>, length: Time) {
 }
 
 /// The kinds that happen at a moment; the others are in the weather, the disks and the clocks.
-const STRIKES: [Fault; 9] = [
+const STRIKES: [Fault; 14] = [
     Fault::Partition,
     Fault::OneWay,
     Fault::PartialPartition,
@@ -215,6 +226,11 @@ const STRIKES: [Fault; 9] = [
     Fault::Outage,
     Fault::Pause,
     Fault::ClockJump,
+    Fault::BitRot,
+    Fault::MisdirectedWrite,
+    Fault::LostWrite,
+    Fault::StaleSegment,
+    Fault::TruncatedFile,
 ];
 
 /// Those of them that a cluster of one cannot suffer.

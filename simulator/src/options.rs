@@ -3,9 +3,12 @@
 use synod_core::SessionLimits;
 
 use crate::clock::{MICROSECOND, MILLISECOND, SECOND, Time};
+use crate::disk::EngineOptions;
 use crate::fault::{Fault, FaultSet};
+use crate::hash::mix;
 use crate::network::Weather;
 use crate::rng::{Chance, Rng};
+use crate::sim_disk::DeviceFaults;
 
 /// Everything about a seed that is fixed before it starts.
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ pub struct Options {
     pub weather: Weather,
     /// The disks.
     pub disk: DiskOptions,
+    /// The log engine on simulated devices, where it runs.
+    pub engine: Option<EngineOptions>,
+    /// For each node: its device may lose what was acknowledged.
+    pub damaged: Vec<bool>,
     /// The nodes.
     pub node: NodeOptions,
     /// Mean time between two faults.
@@ -131,9 +138,9 @@ pub struct ClientOptions {
 }
 
 impl Options {
-    /// Draws the options of a seed.
+    /// Draws the options of a seed; `engine` is how often the log engine runs beside the model.
     #[must_use]
-    pub fn draw(seed: u64, replicas: usize, rng: &mut Rng) -> Options {
+    pub fn draw(seed: u64, replicas: usize, rng: &mut Rng, engine: Chance) -> Options {
         let (profile, faults) = draw_faults(rng);
         let adversary = !faults.is_empty() && profile_allows_adversary(profile) && rng.coin();
         let patience = rng.log_between(20, 400) * MILLISECOND;
@@ -157,7 +164,7 @@ impl Options {
             replayed_max: 40_000,
         };
         let clients = draw_clients(patience, adversary, rng);
-        Options {
+        let mut options = Options {
             seed,
             replicas,
             faults,
@@ -166,21 +173,89 @@ impl Options {
             patience,
             weather,
             disk,
+            engine: None,
+            damaged: vec![false; replicas],
             node,
             fault_interval: patience * rng.log_between(1, 16),
             adversary_interval: patience * rng.log_between(2, 16) / 2,
             clients,
             events_min,
+        };
+        // From a stream of its own: the other choices of a seed are the same with and without the engine.
+        let mut own = Rng::new(mix(seed, ENGINE_STREAM));
+        if own.chance(engine) {
+            options.draw_engine(&mut own);
+        }
+        options
+    }
+
+    /// The log engine runs: its segments, and what goes wrong with its devices.
+    fn draw_engine(&mut self, rng: &mut Rng) {
+        let devices: FaultSet = match self.profile {
+            Profile::Calm => FaultSet::NONE,
+            Profile::Single(_) => {
+                let fault = rng.pick(Fault::of_devices());
+                self.profile = Profile::Single(fault);
+                // Without crashes nobody looks at a device again.
+                self.faults = FaultSet::NONE.with(Fault::CrashRestart).with(Fault::UnsyncedLoss);
+                FaultSet::NONE.with(fault)
+            }
+            Profile::Some => {
+                Fault::of_devices().iter().copied().filter(|_| rng.chance(Chance::percent(40))).collect()
+            }
+            Profile::All => Fault::of_devices().iter().copied().collect(),
+        };
+        self.faults = self.faults.iter().chain(devices.iter()).collect();
+        let has = |fault| devices.has(fault);
+        let chance = |has: bool, rng: &mut Rng, most: u64| {
+            let drawn = Chance(rng.log_between(most / 50, most) as u32);
+            if has { drawn } else { Chance::NEVER }
+        };
+        let crashes = Fault::LIVES.iter().any(|fault| self.faults.has(*fault));
+        self.engine = Some(EngineOptions {
+            segment_bytes: rng.pick(&[8 << 10, 8 << 10, 16 << 10, 64 << 10]),
+            faults: DeviceFaults {
+                bit_rot: chance(has(Fault::BitRot), rng, 2_000),
+                sync_error: chance(has(Fault::SyncError), rng, 10_000),
+                write_error: chance(has(Fault::WriteError), rng, 5_000),
+                short: chance(has(Fault::ShortWrite), rng, 200_000),
+                torn: has(Fault::TornWrite),
+                lost_entry: has(Fault::LostEntry),
+            },
+            power_loss: [Fault::UnsyncedLoss, Fault::TornWrite, Fault::LostEntry]
+                .iter()
+                .any(|fault| self.faults.has(*fault)),
+            crash_in_recovery: if crashes {
+                rng.pick(&[Chance::NEVER, Chance::percent(10), Chance::percent(50)])
+            } else {
+                Chance::NEVER
+            },
+        });
+        // A log on files blocks; only memory answers in the middle of a flush.
+        self.disk.at_once = false;
+        if has(Fault::SyncStall) {
+            self.disk.stall = Chance(rng.log_between(2_000, 30_000) as u32);
+        }
+        // Beyond the limit nothing is promised but that nobody goes wrong.
+        let minority = (self.replicas - 1) / 2;
+        let most = if rng.below(8) == 0 { self.replicas } else { minority };
+        let mut nodes: Vec<usize> = (0..self.replicas).collect();
+        rng.shuffle(&mut nodes);
+        for node in nodes.into_iter().take(most) {
+            self.damaged[node] = true;
         }
     }
 }
+
+/// Tells the stream of the engine's options from others.
+const ENGINE_STREAM: u64 = 0x57A1;
 
 /// At least a quarter of the seeds are calm, some have one kind of fault, some a random set, some all.
 fn draw_faults(rng: &mut Rng) -> (Profile, FaultSet) {
     match rng.below(100) {
         0..28 => (Profile::Calm, FaultSet::NONE),
         28..48 => {
-            let fault = rng.pick(&Fault::ALL);
+            let fault = rng.pick(Fault::of_clusters());
             // What a crash may take is no fault by itself.
             let set = if fault == Fault::UnsyncedLoss {
                 FaultSet::NONE.with(Fault::CrashRestart)
@@ -190,10 +265,11 @@ fn draw_faults(rng: &mut Rng) -> (Profile, FaultSet) {
             (Profile::Single(fault), set.with(fault))
         }
         48..80 => {
-            let set: FaultSet = Fault::ALL.into_iter().filter(|_| rng.chance(Chance::percent(40))).collect();
+            let all = Fault::of_clusters().iter().copied();
+            let set: FaultSet = all.filter(|_| rng.chance(Chance::percent(40))).collect();
             (Profile::Some, set)
         }
-        _ => (Profile::All, FaultSet::all()),
+        _ => (Profile::All, Fault::of_clusters().iter().copied().collect()),
     }
 }
 
@@ -278,8 +354,9 @@ mod tests {
 
     #[test]
     fn a_quarter_of_the_seeds_is_calm_and_every_fault_has_seeds_of_its_own() {
+        let eighth = Chance(125_000);
         let drawn: Vec<Options> =
-            (0..2_000).map(|seed| Options::draw(seed, 3, &mut Rng::new(seed))).collect();
+            (0..4_000).map(|seed| Options::draw(seed, 3, &mut Rng::new(seed), eighth)).collect();
         let calm = drawn.iter().filter(|options| options.profile == Profile::Calm).count();
         assert!(calm >= drawn.len() / 4, "{calm}");
         assert!(drawn.iter().all(|options| (options.profile == Profile::Calm) <= options.faults.is_empty()));
@@ -287,5 +364,20 @@ mod tests {
             assert!(drawn.iter().any(|options| options.profile == Profile::Single(fault)), "{fault}");
         }
         assert!(drawn.iter().any(|options| options.profile == Profile::All));
+        let engines = drawn.iter().filter(|options| options.engine.is_some()).count();
+        assert!((400..600).contains(&engines), "{engines}");
+    }
+
+    #[test]
+    fn the_engine_changes_nothing_else_of_a_seed_and_damage_stays_below_a_quorum_but_for_a_few() {
+        let mut beyond = 0;
+        for seed in 0..400 {
+            let [without, with] = [Chance::NEVER, Chance::percent(100)]
+                .map(|engine| Options::draw(seed, 5, &mut Rng::new(seed), engine));
+            assert_eq!((without.patience, without.fault_interval), (with.patience, with.fault_interval));
+            assert!(without.engine.is_none() && with.engine.is_some());
+            beyond += usize::from(with.damaged.iter().filter(|damaged| **damaged).count() > 2);
+        }
+        assert!((20..100).contains(&beyond), "{beyond}");
     }
 }

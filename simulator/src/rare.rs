@@ -140,6 +140,24 @@ rare! {
     LeaseHandedOver = "lease handed over",
     /// The holder of a lease crashed.
     LeaseHolderCrashed = "holder of a lease crashed",
+    /// A recovery cut a torn batch off.
+    TornTail = "torn batch cut off",
+    /// A recovery refused a damaged log.
+    LogRefused = "damaged log refused",
+    /// A recovery opened a log although its device had been damaged: what was hit is not needed.
+    DamageHarmless = "log opened in spite of damage",
+    /// A recovery was cut short by a crash.
+    CrashInRecovery = "crash inside a recovery",
+    /// A crash came in the middle of what the engine does to its device.
+    CrashInWrite = "crash inside a write of the engine",
+    /// An error of a device stopped its node.
+    StoppedByDevice = "node stopped by an error of its device",
+    /// A log went on in a new segment.
+    SegmentRolled = "segment begun",
+    /// A log went on in a segment that had been given up.
+    SegmentRecycled = "segment used again",
+    /// More nodes than a cluster survives lost their logs: it stands still.
+    Halted = "cluster halted beyond the limit",
 }
 
 /// A number for each rare path.

@@ -7,14 +7,15 @@ use std::sync::Once;
 use crate::lease::{self, Leases};
 use crate::log::{Bare, Full, LogAdapter};
 use crate::multipaxos::MultiPaxosAdapter;
-use crate::observer::violation;
+use crate::observer::{Checked, Violation, violation};
 use crate::options::Options;
 use crate::raft::RaftAdapter;
 use crate::rare::Rare;
-use crate::rng::Rng;
+use crate::rng::{Chance, Rng};
 use crate::scribe::{self, Scribes};
 use crate::subject::Subject;
 use crate::trace::Trace;
+use crate::wal::{self, Bench};
 use crate::world::{Outcome, World};
 use crate::zab::ZabAdapter;
 
@@ -68,6 +69,7 @@ pub const SIMULATED: &[Simulated] = &[
         run: run_lease,
         expected: |_| lease::EXPECTED.to_vec(),
     },
+    Simulated { name: "wal", levels: &[Level::Protocol], run: run_wal, expected: |_| wal::EXPECTED.to_vec() },
 ];
 
 /// One run.
@@ -117,7 +119,7 @@ const fn simulated<A: LogAdapter>() -> Simulated {
 fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
     // Neighbouring seeds must not begin alike, nor the two levels of one seed.
     let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ level as u64);
-    let options = Options::draw(seed, replicas, &mut rng);
+    let options = Options::draw(seed, replicas, &mut rng, ENGINE_SHARE);
     match level {
         Level::Protocol => {
             let subject = Bare::<A>::new(&options, &mut rng);
@@ -132,18 +134,35 @@ fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool)
 
 fn run_scribe(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
     let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 7);
-    let options = Options::draw(seed, replicas, &mut rng);
+    let options = Options::draw(seed, replicas, &mut rng, Chance::percent(50));
     let subject = Scribes::new(&options, &mut rng);
     run("scribe", level, World::new(options, subject, rng, trace))
 }
 
 fn run_lease(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
     let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 11);
-    let mut options = Options::draw(seed, replicas, &mut rng);
+    let mut options = Options::draw(seed, replicas, &mut rng, Chance::NEVER);
     options.faults = lease::survivable(options.faults);
     let subject = Leases::new(&options, &mut rng);
     run("paxoslease", level, World::new(options, subject, rng, trace))
 }
+
+fn run_wal(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
+    let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 12);
+    let options = Options::draw(seed, replicas, &mut rng, Chance::percent(100));
+    let mut bench = Bench::new(options, rng, trace);
+    let violation = guarded(|| bench.run());
+    Run {
+        outcome: bench.outcome(violation),
+        options: bench.options().clone(),
+        trace: bench.take_trace(),
+        protocol: "wal",
+        level,
+    }
+}
+
+/// How often the log engine runs beside the model: it costs several times as much.
+const ENGINE_SHARE: Chance = Chance(125_000);
 
 fn expected_log<A: LogAdapter>(level: Level) -> Vec<Rare> {
     let clients: &[Rare] = match level {
@@ -154,14 +173,18 @@ fn expected_log<A: LogAdapter>(level: Level) -> Vec<Rare> {
 }
 
 fn run<S: Subject>(protocol: &'static str, level: Level, mut world: World<S>) -> Run {
-    catch_panics();
-    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
-    let violation = match ended {
-        Ok(checked) => checked.err(),
-        Err(_) => Some(violation("assertion", PANIC.take().unwrap_or_default())),
-    };
+    let violation = guarded(|| world.run());
     let outcome = world.outcome(violation);
     Run { outcome, options: world.options.clone(), trace: world.trace.take(), protocol, level }
+}
+
+/// What did not hold; a panic is a violation as well.
+fn guarded(run: impl FnOnce() -> Checked) -> Option<Violation> {
+    catch_panics();
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(checked) => checked.err(),
+        Err(_) => Some(violation("assertion", PANIC.take().unwrap_or_default())),
+    }
 }
 
 thread_local! {

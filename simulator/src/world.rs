@@ -4,7 +4,7 @@ use synod_core::{Compacted, Packet};
 use synod_core::{Envelope, Inbound, LoadId, Loaded, NodeId, Write, WriteId};
 
 use crate::clock::{Clock, MICROSECOND, MILLISECOND, NEVER, SECOND, Time};
-use crate::disk::Disk;
+use crate::disk::{Disk, OrStopped, Stopped};
 use crate::fault::{Fault, FaultCounts};
 use crate::hash::mix;
 use crate::nemesis;
@@ -57,6 +57,13 @@ pub(crate) struct Slot<S: Subject> {
     pub(crate) paused: bool,
     backlog: Vec<Event<S>>,
     shown: NodeState,
+}
+
+impl<S: Subject> Slot<S> {
+    /// False if its storage refused to start: it stays down.
+    fn may_start(&self) -> bool {
+        !self.disk.is_refused()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,11 +121,14 @@ impl<S: Subject> World<S> {
         let mut rng = rng;
         let replicas = options.replicas;
         let nodes = (0..replicas)
-            .map(|_| {
+            .map(|node| {
                 let drift = options.node.drift_ppm_max as i64;
                 let drift = if drift == 0 { 0 } else { rng.between(0, 2 * drift as u64) as i64 - drift };
                 Slot {
-                    disk: Disk::default(),
+                    disk: match options.engine {
+                        Some(engine) => Disk::of_engine(node, engine, mix(options.seed, node as u64 + 1)),
+                        None => Disk::of_model(),
+                    },
                     clock: Clock::new(rng.below(SECOND), drift),
                     node: None,
                     life: 0,
@@ -187,12 +197,17 @@ impl<S: Subject> World<S> {
     pub fn outcome(&self, violation: Option<Violation>) -> Outcome {
         let mut tally = self.subject.tally();
         tally.rare += self.rare;
+        let mut faults = self.counts;
+        for slot in &self.nodes {
+            faults += slot.disk.faults();
+            tally.rare += slot.disk.rare();
+        }
         Outcome {
             seed: self.options.seed,
             events: self.events,
             simulated: self.at,
             hash: self.hash,
-            faults: self.counts,
+            faults,
             tally,
             violation,
         }
@@ -235,10 +250,7 @@ impl<S: Subject> World<S> {
             Event::Wake { client } => self.on_wake(client),
             Event::Restart { node, life } => self.on_restart(node.into(), life),
             Event::Synced { node, life } => self.on_synced(node.into(), life),
-            Event::Read { node, life, load } => {
-                self.on_read(node.into(), life, load);
-                Ok(())
-            }
+            Event::Read { node, life, load } => self.on_read(node.into(), life, load),
             Event::Resume { node } => self.on_resume(node.into()),
             Event::Mend { cut } => {
                 self.network.mend(cut);
@@ -400,7 +412,8 @@ impl<S: Subject> World<S> {
             self.issue(at_node, unit);
         }
         self.nodes[at_node].disk.begin_sync(usize::MAX);
-        let through = self.complete_sync(at_node)?;
+        // Only the model writes at once, and it does not stop.
+        let Ok(through) = self.complete_sync(at_node)? else { return Ok(()) };
         self.events += 1;
         self.subject.persisted(moment, node, through);
         Ok(())
@@ -413,12 +426,15 @@ impl<S: Subject> World<S> {
         self.nodes[node].disk.issue(unit);
     }
 
-    fn complete_sync(&mut self, node: usize) -> Result<WriteId, Violation> {
-        let through = self.nodes[node].disk.end_sync();
+    fn complete_sync(&mut self, node: usize) -> OrStopped<WriteId> {
+        let through = match self.nodes[node].disk.end_sync()? {
+            Ok(through) => through,
+            Err(stopped) => return Ok(Err(stopped)),
+        };
         self.mark(8, node, through.0);
         self.note(node, Kind::Durable, || format!("through {through}"));
         self.subject.durable(node, through, &self.nodes[node].disk)?;
-        Ok(through)
+        Ok(Ok(through))
     }
 
     /// Does what a flush asks for: writes, envelopes, loads. A crash may come anywhere in between.
@@ -568,6 +584,7 @@ impl<S: Subject> World<S> {
             delay = (delay * factor).min(self.options.patience);
         }
         if self.rng.chance(options.stall) {
+            self.counts[Fault::SyncStall] += 1;
             delay += self.rng.below(options.stall_max);
         }
         let event = Event::Synced { node: node as u8, life: slot.life };
@@ -579,7 +596,10 @@ impl<S: Subject> World<S> {
         if slot.life != life || slot.node.is_none() {
             return Ok(());
         }
-        let through = self.complete_sync(node)?;
+        let through = match self.complete_sync(node)? {
+            Ok(through) => through,
+            Err(stopped) => return self.stop(node, &stopped),
+        };
         self.begin_sync(node);
         let report = Event::Report { node: node as u8, life, through };
         if self.rng.chance(self.options.disk.late_report) {
@@ -590,14 +610,24 @@ impl<S: Subject> World<S> {
         self.on_input(report)
     }
 
-    fn on_read(&mut self, node: usize, life: u32, load: synod_core::Load) {
+    fn on_read(&mut self, node: usize, life: u32, load: synod_core::Load) -> Checked {
         let slot = &mut self.nodes[node];
         if slot.life != life || slot.node.is_none() {
-            return;
+            return Ok(());
         }
-        let result = slot.disk.read(load.range, load.bytes_max);
+        let result = match slot.disk.read(load.range, load.bytes_max)? {
+            Ok(result) => result,
+            Err(stopped) => return self.stop(node, &stopped),
+        };
         let at = self.at + self.rng.exponential(self.options.disk.read_mean);
         self.queue.push(at, Event::Loaded { node: node as u8, life, id: load.id, result });
+        Ok(())
+    }
+
+    /// The storage cannot go on: the node stops, and is started again by whoever looks after it.
+    fn stop(&mut self, node: usize, stopped: &Stopped) -> Checked {
+        self.note(node, Kind::Fault, || stopped.0.clone());
+        self.crash_and_return(node, Fault::Crash)
     }
 
     // --- clients ---
@@ -637,7 +667,13 @@ impl<S: Subject> World<S> {
         slot.timer_at = NEVER;
         slot.dirty = false;
         slot.gathering = false;
-        let recovered = slot.disk.recover();
+        let recovered = match slot.disk.recover()? {
+            Ok(recovered) => recovered,
+            Err(refused) => {
+                self.note(node, Kind::Fault, || format!("does not start: {}", refused.0));
+                return Ok(());
+            }
+        };
         let incarnation = recovered.incarnation;
         self.replayed += recovered.last_index().0;
         self.mark(9, node, recovered.last_index().0);
@@ -661,13 +697,13 @@ impl<S: Subject> World<S> {
         let slot = &mut self.nodes[node];
         let Some(last) = slot.node.take() else { return Ok(()) };
         let extra = if loses { self.rng.index(slot.disk.pending() + 1) } else { slot.disk.pending() };
-        let crashed = slot.disk.crash(extra);
+        let crashed = slot.disk.crash(extra)?;
         slot.life += 1;
         slot.paused = false;
         slot.backlog.clear();
         slot.shown = NodeState::default();
         self.counts[kind] += 1;
-        if crashed.lost > 0 {
+        if crashed.lost > 0 && loses {
             self.counts[Fault::UnsyncedLoss] += 1;
         }
         self.mark(10, node, crashed.kept.0);
@@ -748,6 +784,14 @@ impl<S: Subject> World<S> {
             return self.flush(node);
         }
         Ok(())
+    }
+
+    /// The node's device destroys something.
+    pub(crate) fn damage(&mut self, node: usize, kind: Fault) {
+        if self.nodes[node].disk.damage(kind) {
+            self.mark(14, node, kind as u64);
+            self.note(node, Kind::Fault, || kind.to_string());
+        }
     }
 
     /// The node's clock jumps forward.
@@ -849,16 +893,24 @@ impl<S: Subject> World<S> {
 
     /// Faults end: a random set that holds both quorums goes on, in fair weather. The others are gone.
     fn heal(&mut self) -> Checked {
-        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
-        self.rng.shuffle(&mut order);
+        for slot in &mut self.nodes {
+            slot.disk.calm();
+        }
+        // Whose device lost something, and who does not know yet, may be gone at any moment.
+        let (mut core, mut outside): (Vec<usize>, Vec<usize>) = (0..self.nodes.len())
+            .partition(|node| self.nodes[*node].may_start() && !self.nodes[*node].disk.is_damaged());
+        self.rng.shuffle(&mut core);
         let quorum = self.subject.quorum_len(self.nodes.len());
-        let size = if self.rng.coin() {
-            self.nodes.len()
-        } else {
-            quorum + self.rng.index(self.nodes.len() - quorum + 1)
-        };
-        let mut core = order;
-        let outside = core.split_off(size);
+        if core.len() < quorum {
+            // Beyond the limit a cluster stands still, and nothing more is asked of it.
+            self.rare[Rare::Halted] += 1;
+            self.note_world(|| "beyond the limit: the cluster stands still".to_owned());
+            self.phase = Phase::Done;
+            return Ok(());
+        }
+        let size =
+            if self.rng.coin() { core.len() } else { quorum + self.rng.index(core.len() - quorum + 1) };
+        outside.extend(core.split_off(size));
         core.sort_unstable();
         self.note_world(|| format!("faults end; {} go on", describe_nodes(&core)));
         self.network.heal();
@@ -925,7 +977,7 @@ fn source<S: Subject>(event: &Event<S>) -> usize {
 /// A node that has work after so many flushes in a row goes round in circles.
 const FLUSHES_MAX: usize = 100_000;
 
-fn describe_write(unit: &synod_core::Write) -> String {
+pub(crate) fn describe_write(unit: &synod_core::Write) -> String {
     let mut text = unit.id.to_string();
     if let Some(from) = unit.truncate_from {
         text += &format!(" truncate {from}");

@@ -69,6 +69,17 @@ fn the_report_is_one_json_object_with_its_fields_in_order_and_every_fault() {
         "pause",
         "drift",
         "clock_jump",
+        "torn_write",
+        "bit_rot",
+        "misdirected_write",
+        "lost_write",
+        "sync_error",
+        "write_error",
+        "short_write",
+        "sync_stall",
+        "lost_entry",
+        "stale_segment",
+        "truncated_file",
     ];
     words.sort_unstable();
     let mut found = faults.clone();

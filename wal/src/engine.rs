@@ -12,8 +12,8 @@ use synod_core::{
 
 use crate::error::WalError;
 use crate::format::{
-    BATCH_HEADER_LEN, BATCH_LEN_MAX, BatchNumber, BatchWriter, COMPACTION_LEN, LIFE_LEN, RECORD_OVERHEAD,
-    SEAL_LEN, SECTOR, SEGMENT_HEADER_LEN, SegmentNumber, TRUNCATION_LEN, batch_len, entry_len,
+    BATCH_LEN_MAX, BatchNumber, BatchWriter, COMPACTION_LEN, CUT, LIFE_LEN, RECORD_OVERHEAD, SEAL_LEN,
+    SECTOR, SEGMENT_HEADER_LEN, SegmentNumber, TRUNCATION_LEN, batch_len, entry_len,
 };
 use crate::index::{Change, Extent, note_entry};
 use crate::reader::{Reader, Shared};
@@ -234,16 +234,17 @@ impl<D: Disk> Engine<D> {
     /// Makes durable what the scan found, and nothing else.
     fn repair(&self, scan: &Scan<D::File>) -> Result<(), WalError> {
         let active = scan.segments.last_key_value().map(|(_, segment)| segment).expect("a log has a segment");
-        if let Some(torn) = &scan.torn {
-            // From behind, the header last: what is half blanked is still a torn batch.
-            let header_end = torn.end.min(torn.start + BATCH_HEADER_LEN as u64);
-            let sector_end = torn.end.min(torn.start + SECTOR as u64);
-            for part in [sector_end..torn.end, header_end..sector_end, torn.start..header_end] {
-                let len = usize::try_from(part.end - part.start).expect("a part of what was read");
-                active.write(part.start, &vec![0; len])?;
-            }
-            active.sync()?;
+        // What is seen behind the last batch may be other than what the disk holds: a sync that failed has called
+        // it clean. So all of it is blanked, every time. Half blanked, a torn batch would be neither torn nor blank:
+        // its first byte says what is going on, and goes last.
+        if scan.torn.is_some() {
+            active.write(scan.position, &[CUT])?;
+            active.blank(scan.position + 1, u64::MAX)?;
+            active.write(scan.position, &[0])?;
+        } else {
+            active.blank(scan.position, u64::MAX)?;
         }
+        active.sync()?;
         // The last batch may only be in the memory of the system, and after a failed sync even be called clean
         // there. Written again it reaches the disk with this sync.
         let last = &scan.last_batch;

@@ -72,6 +72,8 @@ const MAGIC: &[u8; 8] = b"SYNODWAL";
 const PADDING_MIN: usize = 8;
 
 pub(crate) const BATCH: u8 = 0xB5;
+/// Stands in the place of [`BATCH`] while a torn batch is being blanked: one byte, so it is there or not.
+pub(crate) const CUT: u8 = 0x3C;
 pub(crate) const PADDING: u8 = 0xFF;
 const ENTRY: u8 = 1;
 const TRUNCATION: u8 = 2;

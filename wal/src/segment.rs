@@ -40,6 +40,24 @@ impl<F: DiskFile> Segment<F> {
         self.file.sync().map_err(WalError::io("sync", &self.name))
     }
 
+    /// Writes zeros from `offset` to the end, with a sync whenever so many bytes were written since the last. What
+    /// was written last is not synced.
+    pub(crate) fn blank(&self, mut offset: u64, burst_bytes: u64) -> Result<(), WalError> {
+        let zeros = vec![0; BLANK_CHUNK_BYTES.min(usize::try_from(self.len).unwrap_or(BLANK_CHUNK_BYTES))];
+        let mut unsynced = 0;
+        while offset < self.len {
+            let chunk = (self.len - offset).min(zeros.len() as u64);
+            self.write(offset, &zeros[..usize::try_from(chunk).expect("a chunk")])?;
+            offset += chunk;
+            unsynced += chunk;
+            if unsynced >= burst_bytes {
+                self.sync()?;
+                unsynced = 0;
+            }
+        }
+        Ok(())
+    }
+
     /// Fills `into` from `offset` on.
     pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), WalError> {
         let read = read_full(&*self.file, offset, into).map_err(WalError::io("read", &self.name))?;
@@ -49,6 +67,9 @@ impl<F: DiskFile> Segment<F> {
         Ok(())
     }
 }
+
+/// Zeros are written in pieces of this size.
+const BLANK_CHUNK_BYTES: usize = 256 << 10;
 
 /// Files whose name ends so were never part of the log.
 pub(crate) const TEMPORARY: &str = ".tmp";
@@ -89,7 +110,6 @@ pub(crate) const RECYCLED: &str = "recycled.tmp";
 impl<D: Disk> Preparation<D> {
     /// Written between two syncs: a large burst would hold up the syncs of the log itself.
     const BURST_BYTES: u64 = 2 << 20;
-    const CHUNK_BYTES: usize = 256 << 10;
 
     /// The segment, durable under its own name.
     pub(crate) fn run(self) -> Result<Segment<D::File>, WalError> {
@@ -116,7 +136,7 @@ impl<D: Disk> Preparation<D> {
             salt,
             len: self.len,
         };
-        self.blank(&segment)?;
+        segment.blank(0, Self::BURST_BYTES)?;
         let header = SegmentHeader { identity: self.identity, number: self.number, salt, len: self.len };
         segment.write(0, &header.encode())?;
         fill(&segment)?;
@@ -125,24 +145,6 @@ impl<D: Disk> Preparation<D> {
         self.disk.rename(PREPARED, &name).map_err(WalError::io("rename", PREPARED))?;
         self.disk.sync_dir().map_err(WalError::io("sync of the folder", &name))?;
         Ok(Segment { name, ..segment })
-    }
-
-    fn blank(&self, segment: &Segment<D::File>) -> Result<(), WalError> {
-        let zeros =
-            vec![0; usize::try_from(self.len).map_or(Self::CHUNK_BYTES, |len| len.min(Self::CHUNK_BYTES))];
-        let mut offset = 0;
-        let mut unsynced = 0;
-        while offset < self.len {
-            let chunk = (self.len - offset).min(zeros.len() as u64);
-            segment.write(offset, &zeros[..usize::try_from(chunk).expect("a chunk")])?;
-            offset += chunk;
-            unsynced += chunk;
-            if unsynced >= Self::BURST_BYTES {
-                segment.sync()?;
-                unsynced = 0;
-            }
-        }
-        Ok(())
     }
 }
 

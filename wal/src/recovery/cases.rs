@@ -13,6 +13,8 @@
 /// What is seen where a batch may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
+    /// A torn batch was being blanked.
+    pub(crate) cut: bool,
     /// The first sector holds nothing behind the place of a header, or the segment ends here. No batch that was
     /// written is like that.
     pub(crate) blank: bool,
@@ -71,24 +73,26 @@ where
     Case { name, when: patterns, verdict }
 }
 
-/// In the order of the fields of [`Place`]: blank, header, whole, gap, rest, later. `-` is either.
-pub(crate) const PLACES: &[Case<6, Verdict>] = &[
-    case("a batch", *b"nyy---", Verdict::Batch),
-    case("the end", *b"yn--nn", Verdict::End),
-    case("a torn batch", *b"nyny-n", Verdict::Torn),
-    case("a torn batch of which the header alone stands in its sector", *b"yyn--n", Verdict::Torn),
-    case("a torn batch without its header", *b"yn--yn", Verdict::Torn),
-    case("a batch with a hole, and a later batch", *b"nyny-y", Verdict::Damaged),
-    case("a header alone, and a later batch", *b"yyn--y", Verdict::Damaged),
-    case("a batch that is there and wrong", *b"nynn--", Verdict::Damaged),
-    case("no batch, and something else", *b"nn----", Verdict::Damaged),
-    case("nothing, and a later batch", *b"yn---y", Verdict::Damaged),
-    case("a batch of zeros whose checksum is right", *b"yyy---", Verdict::Damaged),
+/// In the order of the fields of [`Place`]: cut, blank, header, whole, gap, rest, later. `-` is either.
+pub(crate) const PLACES: &[Case<7, Verdict>] = &[
+    // An empty batch is whole with its header alone.
+    case("a batch", *b"n-yy---", Verdict::Batch),
+    case("the end", *b"nyn--nn", Verdict::End),
+    case("a torn batch", *b"nnyny-n", Verdict::Torn),
+    case("a torn batch of which the header alone stands in its sector", *b"nyyn--n", Verdict::Torn),
+    case("a torn batch without its header", *b"nyn--yn", Verdict::Torn),
+    case("a batch with a hole, and a later batch", *b"nnyny-y", Verdict::Damaged),
+    case("a header alone, and a later batch", *b"nyyn--y", Verdict::Damaged),
+    case("a batch that is there and wrong", *b"nnynn--", Verdict::Damaged),
+    case("no batch, and something else", *b"nnn----", Verdict::Damaged),
+    case("nothing, and a later batch", *b"nyn---y", Verdict::Damaged),
+    case("a torn batch that was being blanked", *b"y-----n", Verdict::Torn),
+    case("a batch that was being blanked, and a later batch", *b"y-----y", Verdict::Damaged),
 ];
 
 impl Place {
-    fn seen(self) -> [bool; 6] {
-        [self.blank, self.header, self.whole, self.gap, self.rest, self.later]
+    fn seen(self) -> [bool; 7] {
+        [self.cut, self.blank, self.header, self.whole, self.gap, self.rest, self.later]
     }
 
     /// What it means, and in words.
@@ -173,9 +177,9 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_is_never_called_torn_and_never_the_end() {
-        for bits in 0..1_u32 << 6 {
-            let [blank, header, whole, gap, rest, later] = std::array::from_fn(|at| bits >> at & 1 == 1);
-            let place = Place { blank, header, whole, gap, rest, later };
+        for bits in 0..1_u32 << 7 {
+            let [cut, blank, header, whole, gap, rest, later] = std::array::from_fn(|at| bits >> at & 1 == 1);
+            let place = Place { cut, blank, header, whole, gap, rest, later };
             let (verdict, _) = place.judge();
             if later && verdict != Verdict::Batch {
                 assert_eq!(verdict, Verdict::Damaged, "{place:?}");

@@ -11,8 +11,8 @@ use synod_core::{Entry, Identity, Incarnation, LogIndex};
 
 use crate::error::WalError;
 use crate::format::{
-    BATCH, BATCH_HEADER_LEN, BatchHeader, BatchNumber, Checksums, Record, SECTOR, SEGMENT_HEADER_LEN, Salt,
-    SegmentHeader, SegmentNumber, decode_record, is_blank,
+    BATCH, BATCH_HEADER_LEN, BatchHeader, BatchNumber, CUT, Checksums, Record, SECTOR, SEGMENT_HEADER_LEN,
+    Salt, SegmentHeader, SegmentNumber, decode_record, is_blank,
 };
 use crate::index::{Change, Extent, Index, note_entry};
 use crate::segment::{Segment, TEMPORARY, read_full, segment_name, segment_number};
@@ -351,6 +351,7 @@ impl<'a, D: Disk> Reading<'a, D> {
         let left = batches.left();
         let behind_header = left.len().min(BATCH_HEADER_LEN)..left.len().min(SECTOR);
         let mut place = Place {
+            cut: left.first() == Some(&CUT),
             blank: is_blank(&left[behind_header]),
             header: false,
             whole: false,
