@@ -76,6 +76,8 @@ struct Attempt {
     what: What,
     /// When it must have been answered, on the node's clock.
     deadline: Instant,
+    /// When the node took it up, on its clock: one that sleeps has not yet.
+    taken: Option<Instant>,
     is_open: bool,
 }
 
@@ -319,7 +321,7 @@ impl Clients {
 
     fn attempt(&mut self, client: u32, node: usize, what: What, deadline: Instant) -> Token {
         let token = self.attempts.len() as u64;
-        self.attempts.push(Attempt { client, node, what, deadline, is_open: true });
+        self.attempts.push(Attempt { client, node, what, deadline, taken: None, is_open: true });
         self.open[node].push(token);
         self.clients[client as usize].open += 1;
         Token(token)
@@ -636,10 +638,23 @@ impl Clients {
         )
     }
 
-    /// Checks that no call was forgotten: each is answered soon after its deadline.
+    /// The node takes a call up.
+    pub(crate) fn taken(&mut self, now: Instant, call: &ClientCall) {
+        if let ClientCall::Propose { token, .. }
+        | ClientCall::Read { token, .. }
+        | ClientCall::OpenSession { token, .. } = call
+        {
+            self.attempts[token.0 as usize].taken = Some(now);
+        }
+    }
+
+    /// Checks that no call was forgotten: each is answered soon after its deadline, or after it was taken up.
     pub(crate) fn check_deadlines(&self, node: usize, now: Instant) -> Checked {
         let slack = self.patience * 64;
-        let late = |token: &&u64| self.attempts[**token as usize].deadline.0 + slack < now.0;
+        let late = |token: &&u64| {
+            let Attempt { deadline, taken, .. } = &self.attempts[**token as usize];
+            taken.is_some_and(|taken| deadline.0.max(taken.0) + slack < now.0)
+        };
         match self.open[node].iter().find(late) {
             Some(token) => {
                 let what = &self.attempts[*token as usize].what;

@@ -136,7 +136,8 @@ impl<A: LogAdapter> Subject for Full<A> {
         node.loaded(id, result);
     }
 
-    fn call(&mut self, _: Moment, node: &mut Node<A>, call: ClientCall) {
+    fn call(&mut self, moment: Moment, node: &mut Node<A>, call: ClientCall) {
+        self.clients.taken(moment.now, &call);
         node.call(call);
     }
 
