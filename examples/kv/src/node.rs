@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use synod_core::memory::KeyValue;
 use synod_core::{ClusterId, GroupId, Identity, Machine, NodeId, Peer, ProtocolConfig, Wire};
+use synod_multipaxos::MultiPaxos;
 use synod_raft::Raft;
 use synod_runtime::{Node, StartError};
 use synod_transport::{Tcp, TcpError};
 use synod_wal::{Wal, WalError};
+use synod_zab::Zab;
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -32,6 +34,11 @@ pub struct Setup {
 pub enum Protocol {
     /// Raft.
     Raft,
+    /// Multi-Paxos.
+    #[value(name = "multipaxos")]
+    MultiPaxos,
+    /// ZAB.
+    Zab,
 }
 
 /// Why a node did not start.
@@ -65,6 +72,8 @@ pub enum SetupError {
 pub async fn start(setup: &Setup) -> Result<Node, SetupError> {
     match setup.protocol {
         Protocol::Raft => start_with(setup, Raft::config()).await,
+        Protocol::MultiPaxos => start_with(setup, MultiPaxos::config()).await,
+        Protocol::Zab => start_with(setup, Zab::config()).await,
     }
 }
 

@@ -3,19 +3,16 @@
 use std::process::Command;
 
 #[test]
-fn a_cluster_of_processes_survives_kills_stops_and_cuts_by_proxy() {
+fn a_cluster_of_processes_survives_kills_stops_and_cuts_on_every_protocol() {
+    for protocol in ["raft", "multipaxos", "zab"] {
+        survives(protocol);
+    }
+}
+
+fn survives(protocol: &str) {
     let output = Command::new(env!("CARGO_BIN_EXE_kv-faults"))
-        .args([
-            "--rounds",
-            "3",
-            "--writes",
-            "30",
-            "--cut",
-            "proxy",
-            "--json",
-            "--kv",
-            env!("CARGO_BIN_EXE_kv"),
-        ])
+        .args(["--rounds", "3", "--writes", "30", "--cut", "proxy", "--json"])
+        .args(["--protocol", protocol, "--kv", env!("CARGO_BIN_EXE_kv")])
         .output()
         .expect("kv-faults starts");
     let said = String::from_utf8_lossy(&output.stdout);
