@@ -19,7 +19,7 @@
 //!
 //! | at | bytes | batch header |
 //! |---|---|---|
-//! | 0 | 1 | [`BATCH`] |
+//! | 0 | 1 | [`BATCH`]; [`CUT`] while a torn batch is being blanked |
 //! | 1 | 3 | 0 |
 //! | 4 | 4 | length of the batch in bytes, a multiple of 512 |
 //! | 8 | 8 | number of the batch |

@@ -58,8 +58,8 @@
 //! acknowledged since, and the cluster may lose what it decided. Nothing in the log can tell an older copy from the
 //! newest one.
 //!
-//! The last batch is written again before anything follows it: after a failed sync the system may show bytes that
-//! never reached the disk.
+//! The last batch is written again before anything follows it, and everything behind it in its segment is blanked,
+//! at every start: after a failed sync the system may show bytes that never reached the disk, or hide some that did.
 //!
 //! What cannot be told: if the machine goes down right after a batch was acknowledged, and its disk had lied about a
 //! sector of it or loses one later, the batch looks torn. Every start and every clean end ([`Engine::close`], dropping a

@@ -15,8 +15,8 @@
 pub(crate) struct Place {
     /// A torn batch was being blanked.
     pub(crate) cut: bool,
-    /// The first sector holds nothing behind the place of a header, or the segment ends here. No batch that was
-    /// written is like that.
+    /// The first sector holds nothing behind the place of a header, or the segment ends here. Of the batches that
+    /// were written, only an empty one without its padding is like that.
     pub(crate) blank: bool,
     /// A header stands here: its checksum is right and its number is the next one.
     pub(crate) header: bool,
