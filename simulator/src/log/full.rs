@@ -164,7 +164,7 @@ impl<A: LogAdapter> Subject for Full<A> {
         self.watch.verdict()?;
         self.absorb(moment.node, node)?;
         if self.events.is_empty() {
-            return Ok(());
+            return self.clients.once.flushed();
         }
         let leads = self.watch.lock().observer.leader() == Some(moment.node);
         let applied = self.looked_at[moment.node] as u64;
@@ -173,7 +173,7 @@ impl<A: LogAdapter> Subject for Full<A> {
             self.clients.on_event(moment.at, moment.node, leads, event, applied, agenda)?;
         }
         self.events = events;
-        Ok(())
+        self.clients.once.flushed()
     }
 
     fn has_work(&self, node: &Node<A>) -> bool {

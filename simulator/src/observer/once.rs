@@ -18,6 +18,8 @@ pub struct AppliedOnce {
     empties: BTreeSet<RequestKey>,
     /// Commands of ordered sessions that were issued and not applied or given up, in order.
     ordered: BTreeMap<ClientId, VecDeque<u64>>,
+    /// Commands that took effect, each with an earlier one of its session that had not ended then.
+    overtaken: Vec<(u64, u64)>,
 }
 
 /// A command's name, without what changes from one proposal of it to the next.
@@ -132,14 +134,27 @@ impl AppliedOnce {
             }
             let skipped = &mut self.ops[earlier as usize];
             skipped.passed = skipped.position == 0;
-            if skipped.passed && matches!(skipped.end, End::Open | End::Orphaned) {
-                return Err(violation(
-                    "CL7",
-                    format!("operation {op} of an ordered session took effect before operation {earlier}"),
-                ));
+            if skipped.passed {
+                self.overtaken.push((op, earlier));
             }
         }
         Err(violation("CL7", format!("operation {op} took effect in a session that it was not issued in")))
+    }
+
+    /// A flush ends, and clients were told what it brought: what a session has gone past must have ended, at
+    /// the latest in the flush that went past it.
+    ///
+    /// # Errors
+    /// CL7 if it has not.
+    pub fn flushed(&mut self) -> Checked {
+        for (op, earlier) in self.overtaken.drain(..) {
+            if matches!(self.ops[earlier as usize].end, End::Open | End::Orphaned) {
+                let what =
+                    format!("operation {op} of an ordered session took effect before operation {earlier}");
+                return Err(violation("CL7", what));
+            }
+        }
+        Ok(())
     }
 
     /// A client is told what became of its operation.
@@ -200,7 +215,9 @@ mod tests {
         }
         assert!(once.ended(ops[0], End::GivenUp).is_ok());
         assert!(once.applied(0, 0, 1, 1, request(9, 2), Some(ops[1])).is_ok());
-        assert!(once.applied(0, 1, 2, 2, request(9, 4), Some(ops[3])).is_err(), "2 was open");
+        assert!(once.flushed().is_ok());
+        assert!(once.applied(0, 1, 2, 2, request(9, 4), Some(ops[3])).is_ok());
+        assert!(once.flushed().is_err(), "2 was open");
         assert!(once.applied(0, 2, 3, 3, request(9, 1), Some(ops[0])).is_err(), "0 was passed");
     }
 }
