@@ -95,6 +95,11 @@ impl Leases {
             self.beliefs[node] = None;
             return Ok(());
         };
+        // A node that slept between the answer and this flush is told of a lease that has ended.
+        if until <= moment.now {
+            self.beliefs[node] = None;
+            return Ok(());
+        }
         self.grants += 1;
         if until - moment.now > self.held {
             let what = format!("n{} holds until {until}, it is {} there", node + 1, moment.now);
