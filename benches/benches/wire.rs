@@ -65,7 +65,7 @@ fn codec(criterion: &mut Criterion) {
 async fn pair() -> [Tcp<Message>; 2] {
     let ports = Loopback::reserve(2).expect("two ports");
     let open = async |node| {
-        let tcp = Tcp::bind(ports.address(NodeId(node)), []).await.expect("the port is free");
+        let tcp = Tcp::bind_plaintext(ports.address(NodeId(node)), []).await.expect("the port is free");
         tcp.open(&Identity { node: NodeId(node), ..Identity::default() }, Incarnation(1));
         tcp.set_peers(&ports.peers());
         tcp

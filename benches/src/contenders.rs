@@ -187,7 +187,7 @@ where
             let builder = match &self.links {
                 Links::Memory(network) => builder.transport(network.attach(life.node)),
                 Links::Tcp(ports) => {
-                    builder.transport(Tcp::bind(ports.address(life.node), ports.peers()).await?)
+                    builder.transport(Tcp::bind_plaintext(ports.address(life.node), ports.peers()).await?)
                 }
             };
             Ok(builder.start().await?)

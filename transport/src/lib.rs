@@ -32,7 +32,7 @@
 //!     // In earnest every node is a process of its own, and the addresses come from its settings.
 //!     let mut transports = Vec::new();
 //!     for _ in 0..3 {
-//!         transports.push(Tcp::bind("127.0.0.1:0", []).await?);
+//!         transports.push(Tcp::bind_plaintext("127.0.0.1:0", []).await?);
 //!     }
 //!     let addresses = transports.iter().map(|tcp| tcp.local_addr().to_string());
 //!     let membership = Membership::of_addresses((1..).zip(addresses))?;
@@ -54,7 +54,7 @@
 //! }
 //! ```
 //!
-//! Addresses may stand in the membership, as here, or be given to [`Tcp::bind`]; those of the membership win.
+//! Addresses may stand in the membership, as here, or be given to [`Tcp::bind_plaintext`]; those of the membership win.
 //! [`TcpOptions`] has the bounds, [`TcpMonitor`] tells what happened, and `tracing` events tell an operator when
 //! connections come and go.
 //!

@@ -118,24 +118,24 @@ impl<M: Wire + Send + 'static> Tcp<M> {
     ///
     /// # Cancel safety
     /// Cancel-safe: nothing is left listening.
-    pub async fn bind(
+    pub async fn bind_plaintext(
         address: impl ToSocketAddrs,
         peers: impl IntoIterator<Item = Member>,
     ) -> Result<Tcp<M>, TcpError> {
-        Tcp::bind_with(address, peers, TcpOptions::default()).await
+        Tcp::bind_plaintext_with(address, peers, TcpOptions::default()).await
     }
 
-    /// [`Tcp::bind`] with other bounds than the default ones.
+    /// [`Tcp::bind_plaintext`] with other bounds than the default ones.
     ///
     /// # Errors
     /// [`TcpError`].
     ///
     /// # Panics
-    /// As [`Tcp::bind`].
+    /// As [`Tcp::bind_plaintext`].
     ///
     /// # Cancel safety
-    /// As [`Tcp::bind`].
-    pub async fn bind_with(
+    /// As [`Tcp::bind_plaintext`].
+    pub async fn bind_plaintext_with(
         address: impl ToSocketAddrs,
         peers: impl IntoIterator<Item = Member>,
         options: TcpOptions,

@@ -45,7 +45,7 @@ impl Cluster {
 
     async fn life(&self, at: usize) -> (Node, TcpMonitor) {
         let peer = |at: usize| Peer { id: id(at), address: self.address(at).to_string() };
-        let tcp = Tcp::bind(self.address(at), (0..3).map(peer)).await.expect("the port is free");
+        let tcp = Tcp::bind_plaintext(self.address(at), (0..3).map(peer)).await.expect("the port is free");
         let monitor = tcp.monitor();
         let node = Node::builder(id(at), Raft::config())
             .membership(Membership::of_ids(1..=3).expect("three members"))

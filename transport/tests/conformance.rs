@@ -53,7 +53,8 @@ impl TransportHarness for Sockets {
             ..TcpOptions::default()
         };
         let address = self.ports[&node].local_addr().expect("it is bound");
-        let end = self.runtime.block_on(Tcp::bind_with(address, [], options)).expect("the port is free");
+        let end =
+            self.runtime.block_on(Tcp::bind_plaintext_with(address, [], options)).expect("the port is free");
         let end = Arc::new(end);
         end.open(&Identity { node, ..Identity::default() }, Incarnation(self.lives));
         end.set_peers(&peers);

@@ -112,7 +112,7 @@ async fn refused_on_both_sides(one: (Identity, TcpOptions), other: (Identity, Tc
     let addresses = ports.each_ref().map(|port| port.local_addr().expect("it is bound"));
     let mut ends: Vec<Tcp<synod_core::conformance::transport::Letter>> = Vec::new();
     for (at, (identity, options)) in [one, other].into_iter().enumerate() {
-        let tcp = Tcp::bind_with(addresses[at], [], options).await.expect("the port is free");
+        let tcp = Tcp::bind_plaintext_with(addresses[at], [], options).await.expect("the port is free");
         tcp.open(&identity, Incarnation(1));
         let peer = 1 - at;
         tcp.set_peers(&[synod_core::Peer {
@@ -189,7 +189,7 @@ async fn nobody_is_answered_before_the_node_is_started_and_everybody_after() {
     let port = reserve();
     let address = port.local_addr().expect("it is bound");
     let waiting: Tcp<synod_core::conformance::transport::Letter> =
-        Tcp::bind_with(address, [], quick()).await.expect("the port is free");
+        Tcp::bind_plaintext_with(address, [], quick()).await.expect("the port is free");
     let mut client = Client::connect(&waiting).await;
     client.write(&Greeting::Hello(hello()).to_bytes()).await;
     let early = tokio::time::timeout(Duration::from_millis(20), client.greeting()).await;

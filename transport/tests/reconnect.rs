@@ -161,7 +161,8 @@ async fn addresses_of_the_membership_win_and_peers_come_and_go() {
 async fn addresses_given_to_bind_are_used_for_members_without_one() {
     let two = node(2, 1, &[(1, nowhere())], quick()).await;
     let fallback = Peer { id: NodeId(2), address: two.local_addr().to_string() };
-    let one = synod_transport::Tcp::bind_with("127.0.0.1:0", [fallback], quick()).await.expect("a port");
+    let one =
+        synod_transport::Tcp::bind_plaintext_with("127.0.0.1:0", [fallback], quick()).await.expect("a port");
     one.open(&synod_core::Identity { node: NodeId(1), ..hello().identity }, Incarnation(1));
     one.set_peers(&[Peer { id: NodeId(2), address: String::new() }]);
     connect((1, &one), (2, &two)).await;

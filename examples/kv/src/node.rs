@@ -95,7 +95,7 @@ where
         .cluster(*cluster)
         .members(peers.iter().map(|(peer, _)| peer.0))
         .storage(Wal::open(dir).map_err(log)?)
-        .transport(Tcp::bind(address, members).await?)
+        .transport(Tcp::bind_plaintext(address, members).await?)
         .state_machine(KeyValue::default())
         .start()
         .await?;

@@ -66,7 +66,7 @@ pub async fn node_at(
     peers: &[(u64, SocketAddr)],
     options: TcpOptions,
 ) -> Tcp<Letter> {
-    let tcp = Tcp::bind_with(address, [], options).await.expect("the port is free");
+    let tcp = Tcp::bind_plaintext_with(address, [], options).await.expect("the port is free");
     let identity = Identity { cluster: CLUSTER, node: NodeId(id), group: GroupId(0) };
     tcp.open(&identity, Incarnation(life));
     let peer = |(id, address): &(u64, SocketAddr)| Peer { id: NodeId(*id), address: address.to_string() };
