@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synod_core::Incarnation;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use crate::chain::Chain;
 use crate::frame::HEARTBEAT;
 use crate::greet::{GreetError, read_greeting};
 use crate::handshake::{Greeting, Hello, Refusal};
 use crate::metrics::Loss;
 use crate::outbox::Progress;
 use crate::peer::Peer;
+use crate::socket::{Socket, would_block};
 use crate::tcp::Own;
+#[cfg(feature = "tls")]
+use crate::tls::{ShakeError, refusal_of};
 
 /// Keeps a connection to a peer for as long as the transport is open.
 pub(crate) struct Dialer {
@@ -39,6 +42,25 @@ enum DialError {
     RefusedUnknown,
     #[error("the peer that answers is refused: {0}")]
     RefusedHere(Refusal),
+    #[cfg(feature = "tls")]
+    #[error("TLS cannot begin")]
+    Tls(#[source] rustls::Error),
+}
+
+impl DialError {
+    fn of_greeting(error: GreetError) -> DialError {
+        // A peer judges the certificate of its caller when the caller is through with the handshake of TLS.
+        #[cfg(feature = "tls")]
+        if let GreetError::Io(error) = &error
+            && let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>())
+        {
+            return match refusal_of(error) {
+                (reason, true) => DialError::RefusedThere(reason),
+                (reason, false) => DialError::RefusedHere(reason),
+            };
+        }
+        DialError::Greet(error)
+    }
 }
 
 impl Dialer {
@@ -50,14 +72,14 @@ impl Dialer {
         loop {
             self.peer.outbox.dialing();
             let lost_early = match self.dial().await {
-                Ok((stream, life)) => {
+                Ok((socket, life)) => {
                     self.own.counters.dialed.add(1);
                     tracing::info!(node = %self.own.node(), peer = %self.peer.id, address = self.address, "connected");
                     told = false;
                     let since = Instant::now();
-                    let stream = Arc::new(stream);
-                    self.peer.outbox.up(Arc::clone(&stream));
-                    let loss = self.attend(&stream, life).await;
+                    let socket = Arc::new(socket);
+                    self.peer.outbox.up(Arc::clone(&socket));
+                    let loss = self.attend(&socket, life).await;
                     self.peer.outbox.down();
                     self.own.counters.lost(loss);
                     tracing::warn!(node = %self.own.node(), peer = %self.peer.id, why = %loss, "connection lost");
@@ -113,20 +135,23 @@ impl Dialer {
     }
 
     /// Connects and shakes hands.
-    async fn dial(&self) -> Result<(TcpStream, Incarnation), DialError> {
+    async fn dial(&self) -> Result<(Socket, Incarnation), DialError> {
         let patience = self.own.options.handshake_timeout;
         let connected = timeout(patience, TcpStream::connect(self.address.as_str())).await;
-        let mut stream = connected.map_err(|_| DialError::Late)?.map_err(DialError::Connect)?;
+        let stream = connected.map_err(|_| DialError::Late)?.map_err(DialError::Connect)?;
         stream.set_nodelay(true).map_err(DialError::Connect)?;
-        let life = timeout(patience, self.greet(&mut stream)).await.map_err(|_| DialError::Late)??;
-        Ok((stream, life))
+        let mut socket = Socket::new(stream);
+        let life = timeout(patience, self.greet(&mut socket)).await.map_err(|_| DialError::Late)??;
+        Ok((socket, life))
     }
 
-    async fn greet(&self, stream: &mut TcpStream) -> Result<Incarnation, DialError> {
+    async fn greet(&self, socket: &mut Socket) -> Result<Incarnation, DialError> {
+        #[cfg(feature = "tls")]
+        self.secure(socket).await?;
         let mine = self.own.hello(self.peer.id);
         let hello = Greeting::Hello(mine).to_bytes();
-        stream.write_all(&hello).await.map_err(DialError::Connect)?;
-        match read_greeting(stream).await.map_err(DialError::Greet)? {
+        socket.write_all(&hello).await.map_err(DialError::Connect)?;
+        match read_greeting(socket).await.map_err(DialError::of_greeting)? {
             Greeting::Welcome(theirs) => {
                 self.judge(&mine, &theirs).map_err(DialError::RefusedHere)?;
                 Ok(theirs.incarnation)
@@ -135,6 +160,22 @@ impl Dialer {
             Greeting::Refused(None) => Err(DialError::RefusedUnknown),
             Greeting::Hello(_) => Err(DialError::RefusedHere(Refusal::Malformed)),
         }
+    }
+
+    /// Shakes hands by the rules of TLS, if that is spoken here. The certificate of the peer has its name then.
+    #[cfg(feature = "tls")]
+    async fn secure(&self, socket: &mut Socket) -> Result<(), DialError> {
+        let Some(tls) = &self.own.tls else { return Ok(()) };
+        let mut session = tls.client(&self.own.identity_of(self.peer.id)).map_err(DialError::Tls)?;
+        let shaken = session.shake(socket.tcp(), self.own.options.handshake_bytes_max).await;
+        shaken.map_err(|error| match error {
+            ShakeError::Here { reason, .. } | ShakeError::NoTls(reason) => DialError::RefusedHere(reason),
+            ShakeError::There(Some(reason)) => DialError::RefusedThere(reason),
+            ShakeError::There(None) => DialError::RefusedUnknown,
+            ShakeError::Io(error) => DialError::Connect(error),
+        })?;
+        socket.secure(session);
+        Ok(())
     }
 
     fn judge(&self, mine: &Hello, theirs: &Hello) -> Result<(), Refusal> {
@@ -149,7 +190,7 @@ impl Dialer {
     }
 
     /// Writes what sends leave behind and watches for signs of life, until the connection is lost.
-    async fn attend(&self, stream: &TcpStream, life: Incarnation) -> Loss {
+    async fn attend(&self, socket: &Socket, life: Incarnation) -> Loss {
         let options = &self.own.options;
         let outbox = &self.peer.outbox;
         let mut heartbeats = interval(options.heartbeat);
@@ -161,12 +202,12 @@ impl Dialer {
         loop {
             tokio::select! {
                 () = outbox.left() => waiting = true,
-                ready = stream.writable(), if waiting => match ready.map(|()| outbox.flush()) {
+                ready = socket.writable(), if waiting => match ready.map(|()| outbox.flush()) {
                     Ok(Progress::Idle) => waiting = false,
                     Ok(Progress::Waiting(_)) => {}
                     Ok(Progress::Down) | Err(_) => return Loss::Broken,
                 },
-                ready = stream.readable() => match ready.and_then(|()| answers.read(stream)) {
+                ready = socket.readable() => match ready.and_then(|()| answers.read(socket)) {
                     Ok(Ok(true)) => heard = Instant::now(),
                     Ok(Ok(false)) => {}
                     Ok(Err(loss)) => return loss,
@@ -206,14 +247,13 @@ struct Answers {
 
 impl Answers {
     /// True if an answer came.
-    fn read(&mut self, stream: &TcpStream) -> io::Result<Result<bool, Loss>> {
+    fn read(&mut self, socket: &Socket) -> io::Result<Result<bool, Loss>> {
         let mut bytes = [0; 16 * HEARTBEAT.len()];
-        let len = match stream.try_read(&mut bytes) {
+        let len = match socket.try_read(&mut &mut bytes[..]) {
             Ok(0) => return Ok(Err(Loss::Closed)),
             Ok(len) => len,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return Ok(Ok(false));
-            }
+            Err(error) if would_block(&error) => return Ok(Ok(false)),
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(Err(Loss::Corrupt)),
             Err(error) => return Err(error),
         };
         for byte in &bytes[..len] {
@@ -250,21 +290,6 @@ impl Backoff {
         // The standard library seeds its hashers from the operating system.
         let random = RandomState::new().hash_one(()) >> 32;
         whole / 2 + (whole / 2).mul_f64(random as f64 / f64::from(u32::MAX))
-    }
-}
-
-/// An error with its sources, in a line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

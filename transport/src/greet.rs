@@ -2,9 +2,8 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
-
 use crate::handshake::{BODY_LEN_MAX, Greeting, PREFIX_LEN, Refusal};
+use crate::socket::Socket;
 
 /// Why there is no greeting.
 #[derive(Debug, thiserror::Error)]
@@ -15,11 +14,11 @@ pub(crate) enum GreetError {
     Refused(#[from] Refusal),
 }
 
-pub(crate) async fn read_greeting(stream: &mut (impl AsyncRead + Unpin)) -> Result<Greeting, GreetError> {
+pub(crate) async fn read_greeting(socket: &Socket) -> Result<Greeting, GreetError> {
     let mut bytes = [0; PREFIX_LEN + BODY_LEN_MAX];
     let (prefix, body) = bytes.split_first_chunk_mut::<PREFIX_LEN>().expect("it is longer");
-    stream.read_exact(prefix).await?;
+    socket.read_exact(prefix).await?;
     let len = Greeting::body_len(prefix)?;
-    stream.read_exact(&mut body[..len]).await?;
+    socket.read_exact(&mut body[..len]).await?;
     Ok(Greeting::from_bytes(&bytes[..PREFIX_LEN + len])?)
 }

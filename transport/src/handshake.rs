@@ -20,12 +20,18 @@
 //! with little-endian numbers; a refusal has two bytes, [`Refusal::code`], in the place of all those fields.
 //! A later version may put more fields before the checksum, and earlier ones skip them; so the layout up to
 //! there never changes.
+//!
+//! Where TLS is spoken, all this happens within it. Only a refusal may come in plaintext while the handshake of TLS
+//! is not over: to a caller that speaks plaintext, above all.
 
 use bytes::{BufMut, BytesMut};
 use synod_core::{ClusterId, GroupId, Identity, Incarnation, NodeId};
 
 /// How every greeting begins.
 pub const MAGIC: [u8; 8] = *b"SYNODTCP";
+
+/// How the first message of TLS begins: a handshake record, of any version.
+const TLS_BEGINS: [u8; 2] = [0x16, 0x03];
 
 /// The bytes before the body of a greeting.
 pub const PREFIX_LEN: usize = 8 + 1 + 2;
@@ -121,11 +127,41 @@ pub enum Refusal {
     /// The greeting did not come in time.
     #[error("the greeting did not come in time")]
     Timeout,
+    /// The other speaks plaintext, and this end TLS.
+    #[error("plaintext where TLS is spoken")]
+    TlsWanted,
+    /// The other speaks TLS, and this end plaintext.
+    #[error("TLS where plaintext is spoken")]
+    PlaintextWanted,
+    /// The other shows no certificate.
+    #[error("no certificate")]
+    NoCertificate,
+    /// The certificate is of no authority that this end knows.
+    #[error("a certificate of another authority")]
+    Authority,
+    /// The certificate is not valid any more.
+    #[error("an expired certificate")]
+    Expired,
+    /// The certificate is not valid yet.
+    #[error("a certificate that is not valid yet")]
+    NotYetValid,
+    /// The certificate is that of another node or cluster.
+    #[error("a certificate with another name")]
+    Name,
+    /// The authority has revoked the certificate.
+    #[error("a revoked certificate")]
+    Revoked,
+    /// The certificate is not accepted for another reason.
+    #[error("a certificate that is not accepted")]
+    Certificate,
+    /// The other breaks the rules of TLS, or speaks none of its versions and suites that this end does.
+    #[error("no common TLS")]
+    Tls,
 }
 
 impl Refusal {
     /// Every reason, in the order of their codes.
-    pub const ALL: [Refusal; 10] = [
+    pub const ALL: [Refusal; 20] = [
         Refusal::Malformed,
         Refusal::Version,
         Refusal::Cluster,
@@ -136,6 +172,16 @@ impl Refusal {
         Refusal::FrameLimit,
         Refusal::Busy,
         Refusal::Timeout,
+        Refusal::TlsWanted,
+        Refusal::PlaintextWanted,
+        Refusal::NoCertificate,
+        Refusal::Authority,
+        Refusal::Expired,
+        Refusal::NotYetValid,
+        Refusal::Name,
+        Refusal::Revoked,
+        Refusal::Certificate,
+        Refusal::Tls,
     ];
 
     /// The number on the wire; the first is 1.
@@ -184,8 +230,12 @@ impl Greeting {
     /// The length of the body that follows `prefix`.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] if it is no greeting's, or the body is too long.
+    /// [`Refusal::Malformed`] if it is no greeting's, or the body is too long; [`Refusal::PlaintextWanted`] if TLS
+    /// begins so.
     pub fn body_len(prefix: &[u8; PREFIX_LEN]) -> Result<usize, Refusal> {
+        if prefix.starts_with(&TLS_BEGINS) {
+            return Err(Refusal::PlaintextWanted);
+        }
         let [magic @ .., kind, low, high] = *prefix;
         let len = usize::from(u16::from_le_bytes([low, high]));
         let len_min = match kind {
@@ -384,6 +434,6 @@ mod tests {
         for (code, reason) in (1..).zip(Refusal::ALL) {
             assert_eq!((reason.code(), Refusal::from_code(code)), (code, Some(reason)));
         }
-        assert_eq!((Refusal::from_code(0), Refusal::from_code(11)), (None, None));
+        assert_eq!((Refusal::from_code(0), Refusal::from_code(21)), (None, None));
     }
 }

@@ -16,7 +16,9 @@
 //!   calls that could not be reached or that has a new life. One that gives no sign of life is given up.
 //! - Dropping or [closing](Tcp::close) it ends every task and frees the port.
 //!
-//! It is **plaintext**: the id that a caller claims is believed. Use it where the network is trusted.
+//! [`Tcp::bind`] speaks **mutual TLS**, version 1.3 only (feature `tls`, on by default): see [below](#security).
+//! [`Tcp::bind_plaintext`] does not: the id that a caller claims is believed there. Use it where the network is
+//! trusted.
 //!
 //! # Example
 //!
@@ -82,12 +84,37 @@
 //! peer, is an older life of a peer than one heard of before, or would send longer frames than are taken. A newer life
 //! takes the place of an older one, and a newer connection that of an older one.
 //!
+//! # Security
+//!
+//! With TLS, both ends of a connection show a certificate of an authority that the other was given, and the
+//! certificate holds the name of the node **and** the cluster that its owner claims in the handshake: `certificate_name`
+//! tells it, a DNS name as `node-3.0000000000000000000000000000002a.synod`. So a stolen certificate is good for one
+//! node of one cluster, and two clusters can share an authority. An authority says who somebody is, the membership who
+//! is a peer: a node that is taken out of it loses its connections at once, whatever its certificate says.
+//!
+//! [`Tls::replace`] brings new certificates without a restart: handshakes from then on use them. No session is
+//! resumed, so none outlives a certificate that was replaced. Lists of revoked certificates are taken in the same way.
+//!
+//! Every refusal has a type, is counted at both ends where the other end listens ([`TcpMetrics::refused`],
+//! [`TcpMetrics::refused_by_peers`]), and is logged. TLS tells the other end by an alert, which has fewer words: a
+//! certificate that is not valid yet is told as an expired one.
+//!
+//! | bound on whom is not known yet | option |
+//! |---|---|
+//! | time, that of TLS included | [`handshake_timeout`](TcpOptions::handshake_timeout) |
+//! | bytes | [`handshake_bytes_max`](TcpOptions::handshake_bytes_max) for TLS, then one greeting |
+//! | connections, overall and of one address: with one more, the oldest is refused | [`handshakes_max`](TcpOptions::handshakes_max), [`handshakes_per_address_max`](TcpOptions::handshakes_per_address_max) |
+//!
+//! A peer that is known is bounded too: [`TcpOptions::peer_bytes_max`]. It is trusted to follow the protocol: these
+//! crates survive crashes, not members that lie.
+//!
 //! # What is kept, and what checks it
 //!
 //! | rule | checked by |
 //! |---|---|
 //! | everything that `Transport` promises | `tests/conformance.rs` |
 //! | each refusal is told to the caller and counted | `tests/handshake.rs` |
+//! | certificates are judged, and replaced | `tests/tls.rs` |
 //! | hostile bytes close one connection and hurt no other | `tests/hostile.rs`, the targets of `fuzz/` |
 //! | connections come back, in a new life too; half-open ones are found | `tests/reconnect.rs` |
 //! | queues are bounded, and drop | `tests/bounds.rs` |
@@ -95,6 +122,7 @@
 //! | a cluster works over it | `tests/cluster.rs` |
 
 mod accept;
+mod chain;
 mod dial;
 pub mod frame;
 mod greet;
@@ -104,13 +132,18 @@ mod metrics;
 mod options;
 mod outbox;
 mod peer;
+mod socket;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use metrics::{Loss, Losses, Refusals, TcpMetrics};
 pub use options::TcpOptions;
 pub use tcp::{Tcp, TcpError, TcpMonitor};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError, TlsPem, certificate_name};
 
 /// Nothing that is done under these locks panics half way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

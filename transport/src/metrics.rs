@@ -22,13 +22,13 @@ pub struct TcpMetrics {
     pub lost: Losses,
     /// Envelopes written to a connection or queued for it.
     pub frames_sent: u64,
-    /// Bytes handed to the operating system.
+    /// Bytes handed to the operating system, or to encryption.
     pub bytes_sent: u64,
     /// Writes by which they were handed over.
     pub writes: u64,
     /// Envelopes received.
     pub frames_received: u64,
-    /// Bytes received.
+    /// Bytes received, decrypted.
     pub bytes_received: u64,
     /// Envelopes dropped because a queue was full.
     pub dropped_full: u64,

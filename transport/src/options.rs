@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use synod_core::ConfigError;
 
+/// Room for reads of a connection and for what encryption holds, both ways, in bytes.
+const CONNECTIONS_BYTES: usize = 1 << 20;
+
 /// Bounds of a [`Tcp`](crate::Tcp). The longest frame should be the same on every node; the rest may differ
 /// without harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +26,12 @@ pub struct TcpOptions {
     pub inbox_bytes_max: usize,
     /// Connections that have not said who they are; with one more, the oldest is refused: 64.
     pub handshakes_max: usize,
-    /// How long connecting and the handshake may take, each: 1 s.
+    /// The same for connections from one address (IPv4) or one network of 64 bits (IPv6): 16. Whoever floods the
+    /// port keeps nobody out who calls from elsewhere.
+    pub handshakes_per_address_max: usize,
+    /// Bytes that are read from a connection while the handshake of TLS is not over: 32 KiB.
+    pub handshake_bytes_max: usize,
+    /// How long connecting and the handshake, that of TLS included, may take, each: 1 s.
     pub handshake_timeout: Duration,
     /// How often a connection is asked for a sign of life: every 250 ms.
     pub heartbeat: Duration,
@@ -46,6 +54,8 @@ impl Default for TcpOptions {
             inbox_envelopes_max: 4096,
             inbox_bytes_max: 32 << 20,
             handshakes_max: 64,
+            handshakes_per_address_max: 16,
+            handshake_bytes_max: 32 << 10,
             handshake_timeout: Duration::from_secs(1),
             heartbeat: Duration::from_millis(250),
             silence_max: Duration::from_millis(1500),
@@ -58,6 +68,16 @@ impl Default for TcpOptions {
 impl TcpOptions {
     /// The shortest limit of a frame that makes sense, in bytes.
     pub const FRAME_BYTES_MIN: usize = 1024;
+
+    /// What a transport holds for one peer at most, in bytes: what waits to be written and to be received, the frame
+    /// that crosses each bound, and the buffers of both connections. Received frames are counted as they came: decoded,
+    /// very short commands take more.
+    #[must_use]
+    pub fn peer_bytes_max(&self) -> usize {
+        let inbox = self.inbox_bytes_max + self.frame_bytes_max;
+        let outbox = 2 * self.queue_bytes_max;
+        inbox + outbox + self.frame_bytes_max + CONNECTIONS_BYTES
+    }
 
     /// Checks that the bounds fit together.
     ///
@@ -79,6 +99,8 @@ impl TcpOptions {
             ("inbox_envelopes_max", self.inbox_envelopes_max),
             ("inbox_bytes_max", self.inbox_bytes_max),
             ("handshakes_max", self.handshakes_max),
+            ("handshakes_per_address_max", self.handshakes_per_address_max),
+            ("handshake_bytes_max", self.handshake_bytes_max),
         ];
         if let Some((setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return error(setting, "must be above zero");
@@ -120,6 +142,8 @@ mod tests {
             (TcpOptions { inbox_envelopes_max: 0, ..ok.clone() }, "inbox_envelopes_max"),
             (TcpOptions { inbox_bytes_max: 0, ..ok.clone() }, "inbox_bytes_max"),
             (TcpOptions { handshakes_max: 0, ..ok.clone() }, "handshakes_max"),
+            (TcpOptions { handshakes_per_address_max: 0, ..ok.clone() }, "handshakes_per_address_max"),
+            (TcpOptions { handshake_bytes_max: 0, ..ok.clone() }, "handshake_bytes_max"),
             (TcpOptions { handshake_timeout: Duration::ZERO, ..ok.clone() }, "handshake_timeout"),
             (TcpOptions { heartbeat: Duration::ZERO, ..ok.clone() }, "heartbeat"),
             (TcpOptions { backoff_min: Duration::ZERO, ..ok.clone() }, "backoff_min"),

@@ -4,16 +4,15 @@
 //! wake up for it. What the socket does not take waits for the task of the connection.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, BytesMut};
 use synod_core::{Envelope, Wire};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::frame::{self, HEADER_LEN, HEARTBEAT};
 use crate::metrics::Counters;
+use crate::socket::{Socket, would_block};
 use crate::{TcpOptions, lock};
 
 /// An empty buffer that is larger than this is given back.
@@ -47,7 +46,7 @@ enum Link {
     Down,
     /// What is sent waits.
     Dialing,
-    Up(Arc<TcpStream>),
+    Up(Arc<Socket>),
 }
 
 /// How far a connection has come.
@@ -57,7 +56,7 @@ pub(crate) enum Progress {
     Down,
     /// Nothing waits.
     Idle,
-    /// Something waits; so many bytes were written before.
+    /// Something waits; a count of bytes that grows with everything that is written.
     Waiting(u64),
 }
 
@@ -138,9 +137,7 @@ impl Outbox {
     /// Writes what waits, as far as the socket takes it.
     pub(crate) fn flush(&self) -> Progress {
         let mut queue = lock(&self.queue);
-        if !queue.buffer.is_empty() {
-            self.write(&mut queue);
-        }
+        self.write(&mut queue);
         queue.progress()
     }
 
@@ -164,8 +161,8 @@ impl Outbox {
     }
 
     /// There is a connection; what waited is written to it.
-    pub(crate) fn up(&self, stream: Arc<TcpStream>) {
-        lock(&self.queue).link = Link::Up(stream);
+    pub(crate) fn up(&self, socket: Arc<Socket>) {
+        lock(&self.queue).link = Link::Up(socket);
         self.flush();
     }
 
@@ -183,21 +180,26 @@ impl Outbox {
     }
 
     fn write(&self, queue: &mut Queue) {
-        let Link::Up(stream) = &queue.link else { return };
-        let stream = Arc::clone(stream);
+        let Link::Up(socket) = &queue.link else { return };
+        let socket = Arc::clone(socket);
         // Until it would block: only then the next readiness is told.
-        while !queue.buffer.is_empty() {
-            match stream.try_write(&queue.buffer) {
+        loop {
+            let written = match &queue.buffer[..] {
+                [] if socket.unsent().0 => socket.try_flush().map(|()| 0),
+                [] => return,
+                waiting => socket.try_write(waiting),
+            };
+            match written {
                 Ok(len) => {
                     self.counters.writes.add(1);
                     self.counters.bytes_sent.add(len);
                     queue.took(len);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if would_block(&error) => {
                     self.left.notify_one();
                     return;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.drop_all(queue);
                     self.left.notify_one();
@@ -228,9 +230,11 @@ impl Queue {
     }
 
     fn progress(&self) -> Progress {
-        match self.link {
-            Link::Up(_) if self.buffer.is_empty() => Progress::Idle,
-            Link::Up(_) => Progress::Waiting(self.written),
+        match &self.link {
+            Link::Up(socket) => match socket.unsent() {
+                (false, _) if self.buffer.is_empty() => Progress::Idle,
+                (_, encrypted) => Progress::Waiting(self.written + encrypted),
+            },
             Link::Down | Link::Dialing => Progress::Down,
         }
     }

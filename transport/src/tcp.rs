@@ -21,6 +21,8 @@ use crate::inbox::Inbox;
 use crate::metrics::Counters;
 use crate::outbox::Outbox;
 use crate::peer::Peer;
+#[cfg(feature = "tls")]
+use crate::tls::{Tls, certificate_name};
 use crate::{TcpMetrics, TcpOptions, lock};
 
 /// Why there is no transport.
@@ -35,7 +37,7 @@ pub enum TcpError {
     Listen(#[source] io::Error),
 }
 
-/// Plaintext TCP between nodes: whoever reaches the port can read, and can claim to be a peer.
+/// TCP between nodes, encrypted or not.
 ///
 /// See the [front page](crate) for what it promises.
 #[derive(Debug)]
@@ -70,12 +72,21 @@ pub(crate) struct Core<M> {
 pub(crate) struct Own {
     pub(crate) options: TcpOptions,
     pub(crate) counters: Arc<Counters>,
+    /// What is spoken with peers; plaintext if nothing.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
     life: OnceLock<(Identity, Incarnation)>,
 }
 
 impl Own {
     pub(crate) fn node(&self) -> NodeId {
         self.life.get().map_or(NodeId(0), |(identity, _)| identity.node)
+    }
+
+    /// Who is meant by a node of this cluster.
+    #[cfg(feature = "tls")]
+    pub(crate) fn identity_of(&self, node: NodeId) -> Identity {
+        self.life.get().map_or_else(Identity::default, |(identity, _)| Identity { node, ..*identity })
     }
 
     /// What is said to a peer.
@@ -92,11 +103,9 @@ impl<M> Core<M> {
     }
 
     /// The next connection; none once the listener is closed.
-    pub(crate) async fn accept(&self) -> Option<io::Result<TcpStream>> {
+    pub(crate) async fn accept(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         std::future::poll_fn(|context| match &*lock(&self.listener) {
-            Some(listener) => {
-                listener.poll_accept(context).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
-            }
+            Some(listener) => listener.poll_accept(context).map(Some),
             None => Poll::Ready(None),
         })
         .await
@@ -104,11 +113,56 @@ impl<M> Core<M> {
 }
 
 impl<M: Wire + Send + 'static> Tcp<M> {
-    /// Listens at `address`, without encryption and without proof of who calls.
+    /// Listens at `address`, with mutual TLS on every connection.
     ///
     /// `peers` tells where members are found whose membership entry has no address; [`Tcp::local_addr`] tells
     /// the port if `address` leaves it to the operating system. Nothing is accepted before the node that the
     /// transport is given to has started.
+    ///
+    /// # Errors
+    /// [`TcpError::Listen`] if the address is not to be had.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, or if it was built without its sockets and timer.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: nothing is left listening.
+    #[cfg(feature = "tls")]
+    pub async fn bind(
+        address: impl ToSocketAddrs,
+        peers: impl IntoIterator<Item = Member>,
+        tls: Tls,
+    ) -> Result<Tcp<M>, TcpError> {
+        Tcp::bind_with(address, peers, tls, TcpOptions::default()).await
+    }
+
+    /// [`Tcp::bind`] with other bounds than the default ones.
+    ///
+    /// # Errors
+    /// [`TcpError`].
+    ///
+    /// # Panics
+    /// As [`Tcp::bind`].
+    ///
+    /// # Cancel safety
+    /// As [`Tcp::bind`].
+    #[cfg(feature = "tls")]
+    pub async fn bind_with(
+        address: impl ToSocketAddrs,
+        peers: impl IntoIterator<Item = Member>,
+        tls: Tls,
+        options: TcpOptions,
+    ) -> Result<Tcp<M>, TcpError> {
+        let mut tcp = Tcp::listen(address, peers, options).await?;
+        let core = Arc::get_mut(&mut tcp.core).expect("nobody else has it yet");
+        Arc::get_mut(&mut core.own).expect("nobody else has it yet").tls = Some(tls);
+        Ok(tcp)
+    }
+
+    /// Listens at `address`, without encryption and without proof of who calls: whoever reaches the port can read,
+    /// and can claim to be a peer. For networks in which nobody else is, and for tests.
+    ///
+    /// `peers` and `address` are as those of `Tcp::bind` (feature `tls`).
     ///
     /// # Errors
     /// [`TcpError::Listen`] if the address is not to be had.
@@ -140,11 +194,27 @@ impl<M: Wire + Send + 'static> Tcp<M> {
         peers: impl IntoIterator<Item = Member>,
         options: TcpOptions,
     ) -> Result<Tcp<M>, TcpError> {
+        let tcp = Tcp::listen(address, peers, options).await?;
+        tracing::warn!(address = %tcp.local, "plaintext between nodes: whoever reaches the port can claim to be a peer");
+        Ok(tcp)
+    }
+
+    async fn listen(
+        address: impl ToSocketAddrs,
+        peers: impl IntoIterator<Item = Member>,
+        options: TcpOptions,
+    ) -> Result<Tcp<M>, TcpError> {
         options.validate()?;
         let listener = TcpListener::bind(address).await.map_err(TcpError::Listen)?;
         let local = listener.local_addr().map_err(TcpError::Listen)?;
         let inbox = Inbox::new(&options);
-        let own = Own { options, counters: Arc::default(), life: OnceLock::new() };
+        let own = Own {
+            options,
+            counters: Arc::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+            life: OnceLock::new(),
+        };
         let core = Core {
             own: Arc::new(own),
             inbox,
@@ -215,6 +285,13 @@ impl<M: Wire + Send + 'static> Transport<M> for Tcp<M> {
     fn open(&self, identity: &Identity, incarnation: Incarnation) {
         let opened = self.core.own.life.set((*identity, incarnation));
         assert!(opened.is_ok(), "a transport is opened once");
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.core.own.tls
+            && !tls.is_of(identity)
+        {
+            let name = certificate_name(identity.cluster, identity.node);
+            tracing::error!(node = %identity.node, name, "the certificate has not the name of this node: every peer will refuse it");
+        }
     }
 
     /// # Panics

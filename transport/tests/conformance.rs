@@ -20,11 +20,21 @@ struct Sockets {
     ports: BTreeMap<NodeId, TcpSocket>,
     ends: BTreeMap<NodeId, std::sync::Weak<Tcp<Letter>>>,
     lives: u64,
+    /// Of the certificates that nodes show each other, unless they speak plaintext.
+    #[cfg(feature = "tls")]
+    authority: Option<support::authority::Authority>,
 }
 
 impl Sockets {
     fn new(runtime: Runtime) -> Sockets {
-        Sockets { runtime, ports: BTreeMap::new(), ends: BTreeMap::new(), lives: 0 }
+        Sockets {
+            runtime,
+            ports: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            lives: 0,
+            #[cfg(feature = "tls")]
+            authority: None,
+        }
     }
 
     fn peers(&self) -> Vec<Peer> {
@@ -53,10 +63,21 @@ impl TransportHarness for Sockets {
             ..TcpOptions::default()
         };
         let address = self.ports[&node].local_addr().expect("it is bound");
-        let end =
-            self.runtime.block_on(Tcp::bind_plaintext_with(address, [], options)).expect("the port is free");
+        #[cfg(feature = "tls")]
+        let end = match &self.authority {
+            Some(authority) => {
+                self.runtime.block_on(Tcp::bind_with(address, [], authority.tls(node.0), options))
+            }
+            None => self.runtime.block_on(Tcp::bind_plaintext_with(address, [], options)),
+        };
+        #[cfg(not(feature = "tls"))]
+        let end = self.runtime.block_on(Tcp::bind_plaintext_with(address, [], options));
+        let end = end.expect("the port is free");
         let end = Arc::new(end);
-        end.open(&Identity { node, ..Identity::default() }, Incarnation(self.lives));
+        end.open(
+            &Identity { node, cluster: support::CLUSTER, ..Identity::default() },
+            Incarnation(self.lives),
+        );
         end.set_peers(&peers);
         self.ends.insert(node, Arc::downgrade(&end));
         end
@@ -90,6 +111,16 @@ fn the_suite_passes_on_one_thread() {
 fn the_suite_passes_on_two_threads() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let report = run_all(&mut Sockets::new(runtime));
+    report.assert_passed();
+    assert_eq!(report.skipped, [""; 0]);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_suite_passes_with_tls() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let authority = Some(support::authority::Authority::new("ours"));
+    let report = run_all(&mut Sockets { authority, ..Sockets::new(runtime) });
     report.assert_passed();
     assert_eq!(report.skipped, [""; 0]);
 }

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+#[cfg(feature = "tls")]
+pub mod authority;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
