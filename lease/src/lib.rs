@@ -40,6 +40,7 @@
 //! |---|---|---|---|
 //! | one grantor | [`Holder`] and [`Grantor`] | yes | silent for one lease, or durable grants |
 //! | a majority, in memory | [`paxos_lease`] | none: its ballots are not ordered by grants | silent for one lease |
+//! | the same, and a majority on disk for the token | [`FencedLease`] | one durable number for each change of hands | silent for one lease |
 //!
 //! A lease alone is safe only for acts whose effect ends before it does: a process can be stopped between its look at
 //! the clock and its act. Everything else needs the token, checked at the resource ([`FencedResource`]).
@@ -65,12 +66,15 @@
 //! Gray and Cheriton, *Leases* (SOSP 1989); Trencseni, Gazso and Reinhardt, *PaxosLease: Diskless Paxos for Leases*
 //! (2012); where the latter is departed from, and why, stands in [`paxos_lease`].
 
+mod fenced_lease;
 mod fencing;
 mod grantor;
 mod holder;
 
+pub mod epochs;
 pub mod paxos_lease;
 
+pub use fenced_lease::{FencedEvent, FencedLease, FencedMessage};
 pub use fencing::{FencedResource, FencingToken, StaleToken};
 pub use grantor::{Grant, Grantor, Refusal};
 pub use holder::{Holder, Request};

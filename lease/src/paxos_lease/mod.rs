@@ -44,7 +44,7 @@
 //! # No fencing token
 //!
 //! Ballots are ordered, but not by grants: after restarts a later holder may have a lower ballot than an earlier one. So
-//! there is no token here; whoever needs one keeps an epoch in a place that does not forget.
+//! there is no token here; [`FencedLease`](crate::FencedLease) adds one, kept in a place that does not forget.
 
 mod acceptor;
 mod codec;
@@ -105,6 +105,12 @@ impl PaxosLeaseConfig {
     pub fn retry(mut self, retry: Duration) -> PaxosLeaseConfig {
         self.retry = retry;
         self
+    }
+
+    /// How long a proposer waits for answers.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        self.retry
     }
 
     /// Checks the settings.
