@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
-use synod_core::{DecodeError, Effects, Input, Instant, Machine, NodeId, OpenError, Start, Wire, WireReader};
+use synod_core::{DecodeError, Effects, Input, Instant, Machine, OpenError, Start, Wire, WireReader};
 
 use crate::FencingToken;
 use crate::epochs::{EpochMessage, Epochs};
@@ -223,7 +223,7 @@ impl Wire for FencedMessage {
 mod tests {
     use std::time::Duration;
 
-    use synod_core::{Membership, Recovered};
+    use synod_core::{Membership, NodeId, Recovered};
 
     use super::*;
 

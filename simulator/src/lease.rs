@@ -2,7 +2,7 @@
 //!
 //! | invariant | what must hold |
 //! |---|---|
-//! | LI1 | when a node begins to hold the lease, or for longer, no other one holds it by its own clock |
+//! | LI1, LI2, LI7 | see [`crate::holders`] |
 //! | LI5 | nobody holds it for longer than the bound on clocks leaves of it, counted from before it asked |
 //! | LI6 | once faults are over, somebody holds it (`liveness`) |
 
@@ -12,12 +12,14 @@ use synod_core::{
     ClockBound, Compacted, Envelope, GroupId, Inbound, Input, Instant, LoadId, Loaded, Membership, NodeId,
     Packet, Recovered, Start, WriteId,
 };
-use synod_lease::paxos_lease::{LeaseCall, LeaseEvent, Message, PaxosLease, PaxosLeaseConfig};
+use synod_lease::paxos_lease::{LeaseCall, PaxosLease, PaxosLeaseConfig};
+use synod_lease::{FencedEvent, FencedLease, FencedMessage as Message};
 use synod_replica::{Actions, Host};
 
-use crate::clock::{Clock, Time};
+use crate::clock::Time;
 use crate::disk::Disk;
 use crate::fault::{Fault, FaultSet};
+use crate::holders::Holders;
 use crate::log::count_host;
 use crate::observer::{Checked, Violation, violation};
 use crate::options::Options;
@@ -34,16 +36,11 @@ pub struct Leases {
     held: Duration,
     think_mean: Time,
     releases: Chance,
-    /// Until when each node believes that it holds the lease, by its own clock.
-    beliefs: Vec<Option<Instant>>,
-    clocks: Vec<Option<Clock>>,
-    grants: u64,
-    /// The last node that gained the lease, and how often the lease changed hands.
-    last: Option<usize>,
+    holders: Holders,
     rare: RareCounts,
     others: Vec<(NodeId, Packet<Message>)>,
     actions: Actions<Message>,
-    events: Vec<LeaseEvent>,
+    events: Vec<FencedEvent>,
     healing: Option<Healing>,
 }
 
@@ -61,13 +58,13 @@ pub fn survivable(faults: FaultSet) -> FaultSet {
 }
 
 impl Leases {
-    /// The cluster of a seed.
+    /// The cluster of a seed; it assumes of clocks that they drift by so many parts of a million at most.
     ///
     /// # Panics
     /// If there is no node.
     #[must_use]
-    pub fn new(options: &Options, rng: &mut Rng) -> Leases {
-        let bound = ClockBound::new(options.node.drift_ppm_max as u32, Duration::ZERO)
+    pub fn new(options: &Options, rng: &mut Rng, assumed_ppm: u64, fenced: bool) -> Leases {
+        let bound = ClockBound::new(assumed_ppm as u32, Duration::ZERO)
             .expect("clocks of the simulation drift by less");
         let retry = Duration::from_nanos(options.patience / 8);
         let length = Duration::from_nanos(options.patience * rng.log_between(2, 16));
@@ -77,10 +74,7 @@ impl Leases {
             config: PaxosLease::config().length(length).retry(retry).clock_bound(bound),
             think_mean: options.patience / 2,
             releases: rng.pick(&[Chance::percent(5), Chance::percent(30)]),
-            beliefs: vec![None; options.replicas],
-            clocks: vec![None; options.replicas],
-            grants: 0,
-            last: None,
+            holders: Holders::new(options.replicas, fenced, options.patience / 10),
             rare: RareCounts::default(),
             others: Vec::new(),
             actions: Actions::default(),
@@ -89,41 +83,19 @@ impl Leases {
         }
     }
 
-    fn on_event(&mut self, moment: Moment, event: LeaseEvent) -> Checked {
+    fn on_event(&mut self, moment: Moment, event: FencedEvent) -> Checked {
         let node = moment.node;
-        let LeaseEvent::Held { until } = event else {
-            self.beliefs[node] = None;
+        let FencedEvent::Held { until, token } = event else {
+            self.holders.lost(node);
             return Ok(());
         };
-        // A node that slept between the answer and this flush is told of a lease that has ended.
-        if until <= moment.now {
-            self.beliefs[node] = None;
-            return Ok(());
-        }
-        self.grants += 1;
-        if until - moment.now > self.held {
+        if until > moment.now && until - moment.now > self.held {
             let what = format!("n{} holds until {until}, it is {} there", node + 1, moment.now);
             return Err(violation("LI5", what));
         }
-        self.beliefs[node] = Some(until);
-        for (other, belief) in self.beliefs.iter().enumerate() {
-            let (Some(theirs), Some(clock)) = (belief, self.clocks[other]) else { continue };
-            if other != node && clock.read(moment.at) < *theirs {
-                let shows = clock.read(moment.at);
-                let what = format!(
-                    "n{} holds until {until}, and so does n{}: its clock shows {shows}, and it holds until {theirs}",
-                    node + 1,
-                    other + 1
-                );
-                return Err(violation("LI1", what));
-            }
-        }
-        if self.last.is_some_and(|last| last != node) {
-            self.rare[Rare::LeaseHandedOver] += 1;
-        }
-        self.last = Some(node);
+        self.holders.held(moment, until, token)?;
         if let Some(healing) = &mut self.healing {
-            healing.gained |= healing.core.contains(&node);
+            healing.gained |= self.holders.believes(node) && healing.core.contains(&node);
         }
         Ok(())
     }
@@ -131,7 +103,7 @@ impl Leases {
 
 impl Subject for Leases {
     type Message = Message;
-    type Node = Host<PaxosLease>;
+    type Node = Host<FencedLease>;
     type Call = LeaseCall;
 
     fn open(
@@ -139,7 +111,7 @@ impl Subject for Leases {
         moment: Moment,
         recovered: Recovered,
         seed: u64,
-    ) -> Result<Host<PaxosLease>, Violation> {
+    ) -> Result<Host<FencedLease>, Violation> {
         let start = Start {
             node: NodeId(moment.node as u64 + 1),
             membership: self.membership.clone(),
@@ -152,33 +124,33 @@ impl Subject for Leases {
             .map_err(|error| violation("assertion", format!("n{} does not open: {error}", moment.node + 1)))
     }
 
-    fn receive(&mut self, moment: Moment, node: &mut Host<PaxosLease>, inbound: Inbound<Message>) {
+    fn receive(&mut self, moment: Moment, node: &mut Host<FencedLease>, inbound: Inbound<Message>) {
         node.receive(moment.now, inbound, &mut self.others);
     }
 
-    fn persisted(&mut self, moment: Moment, node: &mut Host<PaxosLease>, through: WriteId) {
+    fn persisted(&mut self, moment: Moment, node: &mut Host<FencedLease>, through: WriteId) {
         node.persisted(moment.now, through);
     }
 
     fn loaded(
         &mut self,
         _: Moment,
-        node: &mut Host<PaxosLease>,
+        node: &mut Host<FencedLease>,
         id: LoadId,
         result: Result<Loaded, Compacted>,
     ) {
         node.loaded(id, result);
     }
 
-    fn call(&mut self, moment: Moment, node: &mut Host<PaxosLease>, call: LeaseCall) {
+    fn call(&mut self, moment: Moment, node: &mut Host<FencedLease>, call: LeaseCall) {
         node.step(moment.now, Input::Call(call));
     }
 
-    fn tick(&mut self, moment: Moment, node: &mut Host<PaxosLease>) {
+    fn tick(&mut self, moment: Moment, node: &mut Host<FencedLease>) {
         node.step(moment.now, Input::Tick);
     }
 
-    fn settle(&mut self, moment: Moment, node: &mut Host<PaxosLease>, output: &mut Output<Message>) {
+    fn settle(&mut self, moment: Moment, node: &mut Host<FencedLease>, output: &mut Output<Message>) {
         node.settle(moment.now, &mut self.actions);
         output.writes.append(&mut self.actions.writes);
     }
@@ -186,7 +158,7 @@ impl Subject for Leases {
     fn flush(
         &mut self,
         moment: Moment,
-        node: &mut Host<PaxosLease>,
+        node: &mut Host<FencedLease>,
         output: &mut Output<Message>,
         agenda: &mut Agenda,
     ) -> Checked {
@@ -204,11 +176,11 @@ impl Subject for Leases {
         Ok(())
     }
 
-    fn has_work(&self, node: &Host<PaxosLease>) -> bool {
+    fn has_work(&self, node: &Host<FencedLease>) -> bool {
         node.has_work()
     }
 
-    fn next_deadline(&self, node: &Host<PaxosLease>) -> Option<Instant> {
+    fn next_deadline(&self, node: &Host<FencedLease>) -> Option<Instant> {
         node.next_deadline()
     }
 
@@ -220,15 +192,13 @@ impl Subject for Leases {
         &mut self,
         _: Time,
         node: usize,
-        last: &Host<PaxosLease>,
+        last: &Host<FencedLease>,
         _: WriteId,
         _: &Disk,
         _: &mut Agenda,
     ) -> Checked {
         count_host(&mut self.rare, last.counters());
-        if self.beliefs[node].take().is_some() {
-            self.rare[Rare::LeaseHolderCrashed] += 1;
-        }
+        self.holders.crashed(node);
         Ok(())
     }
 
@@ -252,14 +222,16 @@ impl Subject for Leases {
         rng: &mut Rng,
         agenda: &mut Agenda,
     ) -> Vec<(usize, LeaseCall)> {
-        for (clock, view) in self.clocks.iter_mut().zip(nodes) {
-            *clock = Some(view.clock);
+        self.holders.see(nodes);
+        if self.holders.wake(at, client, rng, agenda) {
+            return Vec::new();
         }
         agenda.wakes.push((at + 1 + rng.exponential(self.think_mean), client));
         let node = rng.index(nodes.len());
         if !nodes[node].up || !nodes[node].open {
             return Vec::new();
         }
+        self.holders.act(at, node, rng, agenda);
         let call = if self.healing.is_none() && rng.chance(self.releases) {
             LeaseCall::Release
         } else {
@@ -268,12 +240,12 @@ impl Subject for Leases {
         vec![(node, call)]
     }
 
-    fn check(&mut self, _: Moment, _: &Host<PaxosLease>) -> Checked {
+    fn check(&mut self, _: Moment, _: &Host<FencedLease>) -> Checked {
         Ok(())
     }
 
     fn leader(&self) -> Option<usize> {
-        self.beliefs.iter().position(Option::is_some)
+        self.holders.leader()
     }
 
     fn has_begun(&self) -> bool {
@@ -284,33 +256,40 @@ impl Subject for Leases {
         self.healing = Some(Healing { core: core.to_vec(), gained: false });
     }
 
-    fn is_healed(&self, _: &[(usize, &Host<PaxosLease>)]) -> bool {
+    fn is_healed(&self, _: &[(usize, &Host<FencedLease>)]) -> bool {
         self.healing.as_ref().is_some_and(|healing| healing.gained)
     }
 
-    fn missing(&self, core: &[(usize, &Host<PaxosLease>)]) -> String {
+    fn missing(&self, core: &[(usize, &Host<FencedLease>)]) -> String {
         let nodes: Vec<String> = core.iter().map(|(at, _)| format!("n{}", at + 1)).collect();
         format!("none of {} gained the lease", nodes.join(", "))
     }
 
-    fn finish(&mut self, core: &[(usize, &Host<PaxosLease>)]) -> Checked {
+    fn finish(&mut self, core: &[(usize, &Host<FencedLease>)]) -> Checked {
         for (_, node) in core {
             count_host(&mut self.rare, node.counters());
         }
-        Ok(())
+        self.holders.finish()
     }
 
-    fn describe(&self, node: &Host<PaxosLease>) -> NodeState {
+    fn describe(&self, node: &Host<FencedLease>) -> NodeState {
         let at = node.node().0 as usize - 1;
-        let role = if self.beliefs[at].is_some() { "leader" } else { "follower" };
+        let role = if self.holders.believes(at) { "leader" } else { "follower" };
         NodeState { role, reign: node.machine().counters().grants, ..NodeState::default() }
     }
 
     fn tally(&self) -> Tally {
-        Tally { decided: self.grants, client_ops: self.grants, rare: self.rare }
+        let mut rare = self.rare;
+        rare += self.holders.rare;
+        Tally { decided: self.holders.grants, client_ops: self.holders.grants, rare }
     }
 }
 
 /// The rare paths that a long sweep must have taken.
-pub const EXPECTED: &[Rare] =
-    &[Rare::LeaseHandedOver, Rare::LeaseHolderCrashed, Rare::StaleSender, Rare::StaleReceiver];
+pub const EXPECTED: &[Rare] = &[
+    Rare::LeaseHandedOver,
+    Rare::LeaseHolderCrashed,
+    Rare::StaleTokenRefused,
+    Rare::StaleSender,
+    Rare::StaleReceiver,
+];

@@ -36,7 +36,8 @@
 //! | [`log`] | clusters that order one log: bare, or under the full replica with clients |
 //! | [`raft`], [`multipaxos`], [`mod@zab`] | the adapters of protocols |
 //! | [`scribe`] | a machine that orders nothing and tests what a host owes any machine |
-//! | [`lease`] | PaxosLease under drifting clocks: at most one holder at any moment |
+//! | [`holders`] | who holds a lease at any moment, and the register that holders change |
+//! | [`lease`] | PaxosLease under drifting clocks |
 //! | [`wal`] | the log engine alone, crashed and damaged without end |
 //! | [`observer`] | the ghost that sees every step, and the invariants |
 //! | [`rare`] | paths that a sweep must have taken |
@@ -72,6 +73,7 @@ pub mod queue;
 pub mod rng;
 pub mod sim_disk;
 
+pub mod holders;
 pub mod lease;
 pub mod log;
 pub mod multipaxos;

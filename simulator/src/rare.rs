@@ -140,6 +140,10 @@ rare! {
     LeaseHandedOver = "lease handed over",
     /// The holder of a lease crashed.
     LeaseHolderCrashed = "holder of a lease crashed",
+    /// Two nodes held a lease at once, where clocks may break their bound.
+    LeaseTwoHolders = "two holders of a lease at once",
+    /// A register refused the token of a holder that another one had followed.
+    StaleTokenRefused = "stale token refused",
     /// A recovery cut a torn batch off.
     TornTail = "torn batch cut off",
     /// A recovery refused a damaged log.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use crate::holders::Clocks;
 use crate::lease::{self, Leases};
 use crate::log::{Bare, Full, LogAdapter};
 use crate::multipaxos::MultiPaxosAdapter;
@@ -47,8 +48,19 @@ pub struct Simulated {
     /// At which levels it runs; the first is the default.
     pub levels: &'static [Level],
     /// Runs one seed.
-    run: fn(Level, u64, usize, bool) -> Run,
+    run: Runner,
     expected: fn(Level) -> Vec<Rare>,
+    /// What is asked of clocks.
+    clocks: Clocks,
+}
+
+/// Runs one seed: level or clocks, seed, nodes, whether it is traced.
+#[derive(Clone, Copy, Debug)]
+enum Runner {
+    /// What holds whatever clocks do.
+    Plain(fn(Level, u64, usize, bool) -> Run),
+    /// What rests on clocks.
+    Clocked(fn(Clocks, u64, usize, bool) -> Run),
 }
 
 /// Every protocol there is an adapter for. A new one is one line here.
@@ -57,19 +69,9 @@ pub const SIMULATED: &[Simulated] = &[
     simulated::<MultiPaxosAdapter<false>>(),
     simulated::<MultiPaxosAdapter<true>>(),
     simulated::<ZabAdapter>(),
-    Simulated {
-        name: "scribe",
-        levels: &[Level::Protocol],
-        run: run_scribe,
-        expected: |_| scribe::EXPECTED.to_vec(),
-    },
-    Simulated {
-        name: "paxoslease",
-        levels: &[Level::Protocol],
-        run: run_lease,
-        expected: |_| lease::EXPECTED.to_vec(),
-    },
-    Simulated { name: "wal", levels: &[Level::Protocol], run: run_wal, expected: |_| wal::EXPECTED.to_vec() },
+    machine("scribe", Runner::Plain(run_scribe), |_| scribe::EXPECTED.to_vec()),
+    machine("paxoslease", Runner::Clocked(run_lease), |_| lease::EXPECTED.to_vec()),
+    machine("wal", Runner::Plain(run_wal), |_| wal::EXPECTED.to_vec()),
 ];
 
 /// One run.
@@ -97,7 +99,22 @@ impl Simulated {
     /// Runs one seed. A panic inside counts as a violation named `assertion`.
     #[must_use]
     pub fn run(&self, level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
-        (self.run)(level, seed, replicas, trace)
+        match self.run {
+            Runner::Plain(run) => run(level, seed, replicas, trace),
+            Runner::Clocked(run) => run(self.clocks, seed, replicas, trace),
+        }
+    }
+
+    /// The same with other clocks; none if it does not rest on clocks.
+    #[must_use]
+    pub fn with_clocks(self, clocks: Clocks) -> Option<Simulated> {
+        matches!(self.run, Runner::Clocked(_)).then_some(Simulated { clocks, ..self })
+    }
+
+    /// What is asked of clocks.
+    #[must_use]
+    pub fn clocks(&self) -> Clocks {
+        self.clocks
     }
 
     /// The rare paths that a long sweep must have taken.
@@ -111,9 +128,15 @@ const fn simulated<A: LogAdapter>() -> Simulated {
     Simulated {
         name: A::NAME,
         levels: &[Level::Replica, Level::Protocol],
-        run: run_log::<A>,
+        run: Runner::Plain(run_log::<A>),
         expected: expected_log::<A>,
+        clocks: Clocks::AS_DRAWN,
     }
+}
+
+/// What has one level.
+const fn machine(name: &'static str, run: Runner, expected: fn(Level) -> Vec<Rare>) -> Simulated {
+    Simulated { name, levels: &[Level::Protocol], run, expected, clocks: Clocks::AS_DRAWN }
 }
 
 fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
@@ -139,12 +162,14 @@ fn run_scribe(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
     run("scribe", level, World::new(options, subject, rng, trace))
 }
 
-fn run_lease(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
+fn run_lease(clocks: Clocks, seed: u64, replicas: usize, trace: bool) -> Run {
     let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 11);
     let mut options = Options::draw(seed, replicas, &mut rng, Chance::NEVER);
     options.faults = lease::survivable(options.faults);
-    let subject = Leases::new(&options, &mut rng);
-    run("paxoslease", level, World::new(options, subject, rng, trace))
+    let (assumed_ppm, drift_ppm_max) = clocks.draw(options.node.drift_ppm_max, &mut rng);
+    options.node.drift_ppm_max = drift_ppm_max;
+    let subject = Leases::new(&options, &mut rng, assumed_ppm, clocks.fenced);
+    run("paxoslease", Level::Protocol, World::new(options, subject, rng, trace))
 }
 
 fn run_wal(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {

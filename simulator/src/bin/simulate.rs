@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde::Serialize;
 use synod_simulator::diagram;
+use synod_simulator::holders::Clocks;
 use synod_simulator::rare::Rare;
 use synod_simulator::run::{Level, Run, SIMULATED, Simulated, THREAD_NAME};
 use synod_simulator::sweep::{self, Length, Stop, Summary, Sweep};
@@ -36,6 +37,12 @@ struct Arguments {
     /// The bare protocol or the full replica [default: the protocol's highest]
     #[arg(long, value_name = "protocol|replica")]
     level: Option<String>,
+    /// Clocks of leases: each may drift by so many times what is assumed of it
+    #[arg(long, value_name = "FACTOR")]
+    drift: Option<u64>,
+    /// Clocks of leases: allow two holders, and judge the register that checks their tokens
+    #[arg(long)]
+    fenced: bool,
     /// Threads [default: one for each core]
     #[arg(long)]
     jobs: Option<usize>,
@@ -109,6 +116,15 @@ fn simulate(arguments: &Arguments) -> Result<ExitCode, String> {
             .iter()
             .find(|level| level.name() == name)
             .ok_or_else(|| format!("unknown level `{name}` for {}", simulated.name))?,
+    };
+    let clocks = Clocks { drift: arguments.drift, fenced: arguments.fenced };
+    let simulated = if clocks == Clocks::default() {
+        simulated
+    } else {
+        if arguments.drift.is_some_and(|drift| drift > Clocks::DRIFT_MAX) {
+            return Err(format!("--drift must be at most {}", Clocks::DRIFT_MAX));
+        }
+        simulated.with_clocks(clocks).ok_or_else(|| format!("{} does not rest on clocks", simulated.name))?
     };
     if !(1..=9).contains(&arguments.replicas) {
         return Err(format!("--replicas must be between 1 and 9, not {}", arguments.replicas));
@@ -205,8 +221,11 @@ fn table(sweep: &Sweep, summary: &Summary) {
 }
 
 fn replay_line(simulated: Simulated, level: Level, replicas: usize, seed: u64) -> String {
+    let Clocks { drift, fenced } = simulated.clocks();
+    let drift = drift.map_or(String::new(), |drift| format!(" --drift {drift}"));
+    let fenced = if fenced { " --fenced" } else { "" };
     format!(
-        "cargo run --release --bin simulate -- --protocol {} --level {} --replicas {replicas} --replay {seed}",
+        "cargo run --release --bin simulate -- --protocol {} --level {} --replicas {replicas}{drift}{fenced} --replay {seed}",
         simulated.name,
         level.name()
     )
