@@ -38,6 +38,7 @@
 //! | [`scribe`] | a machine that orders nothing and tests what a host owes any machine |
 //! | [`holders`] | who holds a lease at any moment, and the register that holders change |
 //! | [`lease`] | PaxosLease under drifting clocks |
+//! | [`elections`] | Bully and heartbeats, which fail, and Bully inside the epoch of a quorum |
 //! | [`wal`] | the log engine alone, crashed and damaged without end |
 //! | [`observer`] | the ghost that sees every step, and the invariants |
 //! | [`rare`] | paths that a sweep must have taken |
@@ -73,6 +74,7 @@ pub mod queue;
 pub mod rng;
 pub mod sim_disk;
 
+pub mod elections;
 pub mod holders;
 pub mod lease;
 pub mod log;

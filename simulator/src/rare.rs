@@ -142,6 +142,8 @@ rare! {
     LeaseHolderCrashed = "holder of a lease crashed",
     /// Two nodes held a lease at once, where clocks may break their bound.
     LeaseTwoHolders = "two holders of a lease at once",
+    /// Two nodes led at once, in different epochs.
+    TwoLeaders = "two leaders at once, of different epochs",
     /// A register refused the token of a holder that another one had followed.
     StaleTokenRefused = "stale token refused",
     /// A recovery cut a torn batch off.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use crate::elections::{self, Bully, Election, Elections, Heartbeat};
 use crate::holders::Clocks;
 use crate::lease::{self, Leases};
 use crate::log::{Bare, Full, LogAdapter};
@@ -50,6 +51,8 @@ pub struct Simulated {
     /// Runs one seed.
     run: Runner,
     expected: fn(Level) -> Vec<Rare>,
+    /// What it is here to break.
+    broken: &'static [&'static str],
     /// What is asked of clocks.
     clocks: Clocks,
 }
@@ -71,6 +74,9 @@ pub const SIMULATED: &[Simulated] = &[
     simulated::<ZabAdapter>(),
     machine("scribe", Runner::Plain(run_scribe), |_| scribe::EXPECTED.to_vec()),
     machine("paxoslease", Runner::Clocked(run_lease), |_| lease::EXPECTED.to_vec()),
+    machine("bully", Runner::Plain(run_election::<Bully<true>>), |_| elections::EXPECTED.to_vec()),
+    failing("bully-plain", Runner::Plain(run_election::<Bully<false>>), &["B1"]),
+    failing("heartbeat", Runner::Plain(run_election::<Heartbeat>), &["B1"]),
     machine("wal", Runner::Plain(run_wal), |_| wal::EXPECTED.to_vec()),
 ];
 
@@ -111,6 +117,16 @@ impl Simulated {
         matches!(self.run, Runner::Clocked(_)).then_some(Simulated { clocks, ..self })
     }
 
+    /// The invariants that a run is there to break: what it simulates does not keep them, or its clocks are worse than
+    /// assumed.
+    #[must_use]
+    pub fn expected_to_break(&self) -> &'static [&'static str] {
+        match self.run {
+            Runner::Clocked(_) if self.clocks.drift > Some(1) && !self.clocks.fenced => &["LI1", "LI2"],
+            _ => self.broken,
+        }
+    }
+
     /// What is asked of clocks.
     #[must_use]
     pub fn clocks(&self) -> Clocks {
@@ -130,13 +146,19 @@ const fn simulated<A: LogAdapter>() -> Simulated {
         levels: &[Level::Replica, Level::Protocol],
         run: Runner::Plain(run_log::<A>),
         expected: expected_log::<A>,
+        broken: &[],
         clocks: Clocks::AS_DRAWN,
     }
 }
 
 /// What has one level.
 const fn machine(name: &'static str, run: Runner, expected: fn(Level) -> Vec<Rare>) -> Simulated {
-    Simulated { name, levels: &[Level::Protocol], run, expected, clocks: Clocks::AS_DRAWN }
+    Simulated { name, levels: &[Level::Protocol], run, expected, broken: &[], clocks: Clocks::AS_DRAWN }
+}
+
+/// What is simulated to be seen failing.
+const fn failing(name: &'static str, run: Runner, broken: &'static [&'static str]) -> Simulated {
+    Simulated { broken, ..machine(name, run, |_| Vec::new()) }
 }
 
 fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
@@ -170,6 +192,13 @@ fn run_lease(clocks: Clocks, seed: u64, replicas: usize, trace: bool) -> Run {
     options.node.drift_ppm_max = drift_ppm_max;
     let subject = Leases::new(&options, &mut rng, assumed_ppm, clocks.fenced);
     run("paxoslease", Level::Protocol, World::new(options, subject, rng, trace))
+}
+
+fn run_election<E: Election>(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
+    let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 13);
+    let options = Options::draw(seed, replicas, &mut rng, Chance::NEVER);
+    let subject = Elections::<E>::new(&options);
+    run(E::NAME, level, World::new(options, subject, rng, trace))
 }
 
 fn run_wal(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {

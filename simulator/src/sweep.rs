@@ -62,6 +62,8 @@ pub struct Summary {
     pub violations: Vec<Outcome>,
     /// Seeds in which something did not hold.
     pub violations_count: u64,
+    /// The same, by invariant.
+    pub violated: BTreeMap<&'static str, u64>,
     /// The hashes of all seeds, folded in order.
     pub hash: u64,
     /// The seed at which the sweep ended early.
@@ -90,8 +92,9 @@ impl Summary {
         self.client_ops += outcome.tally.client_ops;
         self.rare += outcome.tally.rare;
         self.hash = mix(self.hash, outcome.hash);
-        if outcome.violation.is_some() {
+        if let Some(violation) = &outcome.violation {
             self.violations_count += 1;
+            *self.violated.entry(violation.invariant).or_default() += 1;
             if self.violations.len() < VIOLATIONS_KEPT || self.stopped_by.is_some() {
                 self.violations.push(outcome);
             }

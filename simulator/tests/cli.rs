@@ -47,6 +47,8 @@ fn the_report_is_one_json_object_with_its_fields_in_order_and_every_fault() {
         "decided",
         "client_ops",
         "violations",
+        "violated",
+        "expected",
         "trace_hash",
     ];
     let places: Vec<usize> =
@@ -98,4 +100,39 @@ fn the_trace_hash_is_the_last_word_and_the_same_every_time() {
     assert_ne!(last(&["--replay", "6", "--trace-hash"]), last(&["--replay", "5", "--trace-hash"]));
     let sweep = ["--seeds", "4", "--trace-hash", "--json"];
     assert_eq!(last(&sweep), last(&sweep));
+}
+
+#[test]
+fn what_is_there_to_fail_fails_with_exit_code_1_and_the_report_says_that_it_was_expected() {
+    for (arguments, invariant) in [
+        (&["--protocol", "bully-plain"][..], "B1"),
+        (&["--protocol", "heartbeat"], "B1"),
+        (&["--protocol", "paxoslease", "--drift", "10"], "LI1"),
+    ] {
+        let output = simulate(&[arguments, &["--seeds", "200", "--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert!(report["violated"][invariant].as_u64().unwrap() > 0, "{arguments:?}");
+        assert!(report["expected"].as_array().unwrap().contains(&invariant.into()), "{arguments:?}");
+        let expected: u64 = report["expected"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|name| report["violated"][name.as_str().unwrap()].as_u64())
+            .sum();
+        assert_eq!(report["violations"].as_u64(), Some(expected), "{arguments:?}: nothing else broke");
+    }
+}
+
+#[test]
+fn leases_keep_their_promise_up_to_the_bound_on_clocks_and_tokens_beyond_it() {
+    for arguments in [
+        &["--protocol", "bully"][..],
+        &["--protocol", "paxoslease", "--drift", "1"],
+        &["--protocol", "paxoslease", "--drift", "10", "--fenced"],
+    ] {
+        let output = simulate(&[arguments, &["--seeds", "200"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stdout(&output));
+    }
+    assert_eq!(simulate(&["--protocol", "raft", "--drift", "10"]).status.code(), Some(2));
 }

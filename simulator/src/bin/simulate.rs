@@ -77,6 +77,10 @@ struct Report {
     decided: u64,
     client_ops: u64,
     violations: u64,
+    /// The same, by invariant.
+    violated: serde_json::Map<String, serde_json::Value>,
+    /// The invariants that this run is there to break.
+    expected: &'static [&'static str],
     trace_hash: String,
 }
 
@@ -188,6 +192,12 @@ fn report(arguments: &Arguments, sweep: &Sweep, summary: &Summary) -> ExitCode {
             decided: summary.decided,
             client_ops: summary.client_ops,
             violations: summary.violations_count,
+            violated: summary
+                .violated
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), (*count).into()))
+                .collect(),
+            expected: simulated.expected_to_break(),
             trace_hash: format!("{:016x}", summary.hash),
         };
         println!("{}", serde_json::to_string(&report).expect("a report is JSON"));
@@ -217,6 +227,10 @@ fn table(sweep: &Sweep, summary: &Summary) {
         println!("  {:<50} {}", rare.name(), summary.rare[*rare]);
     }
     println!("violations       {}", summary.violations_count);
+    for (invariant, count) in &summary.violated {
+        let expected = if simulated.expected_to_break().contains(invariant) { ", as expected" } else { "" };
+        println!("  {invariant:<20} {count}{expected}");
+    }
     println!("trace hash       {:016x}", summary.hash);
 }
 
