@@ -43,12 +43,13 @@
 //! | [`observer`] | the ghost that sees every step, and the invariants |
 //! | [`rare`] | paths that a sweep must have taken |
 //! | [`run`], [`sweep`] | one seed; many, on all cores |
+//! | [`delays`] | what one command costs without faults: message delays, messages, bytes, durable writes |
 //! | [`trace`], [`diagram`] | a run for people to look at |
 //!
 //! # How to add a protocol
 //!
-//! Implement [`log::LogAdapter`] in one file, as [`raft`] does, and add one line to [`run::SIMULATED`]. Nothing
-//! else names a protocol. A protocol with one leader a term implements [`observer::terms::Terms`] and shares the
+//! Implement [`log::LogAdapter`] in one file, as [`raft`] does, and add one line to [`run::SIMULATED`] and one
+//! to [`delays::CONTENDERS`]. Nothing else names a protocol. A protocol with one leader a term implements [`observer::terms::Terms`] and shares the
 //! ledger behind it; one whose votes are per slot implements [`observer::ballots::Ballots`]; a machine without a
 //! log implements [`subject::Subject`].
 //!
@@ -59,6 +60,8 @@
 
 pub mod run;
 pub mod sweep;
+
+pub mod delays;
 
 pub mod options;
 pub mod world;

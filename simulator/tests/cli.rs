@@ -20,6 +20,8 @@ fn a_bad_option_is_one_clear_line_and_exit_code_2() {
         &["--seeds", "3", "--for", "2s"],
         &["--for", "2 fortnights"],
         &["--html", "file"],
+        &["--delays", "--protocol", "raft"],
+        &["--delays", "--seeds", "3"],
         &["--nonsense"],
     ] {
         let output = simulate(bad);
@@ -135,4 +137,33 @@ fn leases_keep_their_promise_up_to_the_bound_on_clocks_and_tokens_beyond_it() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stdout(&output));
     }
     assert_eq!(simulate(&["--protocol", "raft", "--drift", "10"]).status.code(), Some(2));
+}
+
+#[test]
+fn delays_are_one_json_object_a_row_with_its_columns_in_order_or_a_table_of_the_same() {
+    let columns = [
+        "protocol",
+        "replicas",
+        "client_at",
+        "case",
+        "message_delays",
+        "messages",
+        "bytes",
+        "durable_writes",
+    ];
+    let output = simulate(&["--delays", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let json = stdout(&output);
+    for line in json.lines() {
+        let places: Vec<usize> =
+            columns.iter().map(|column| line.find(&format!("\"{column}\":")).unwrap()).collect();
+        assert!(places.is_sorted(), "{line}");
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(row.as_object().unwrap().len(), columns.len());
+        assert!(["leader", "follower"].contains(&row["client_at"].as_str().unwrap()));
+        assert!(columns[4..].iter().all(|column| row[column].is_u64()));
+    }
+    let table = stdout(&simulate(&["--delays"]));
+    assert_eq!(table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), columns);
+    assert_eq!(table.lines().count(), json.lines().count() + 1);
 }

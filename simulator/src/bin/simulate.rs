@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use serde::Serialize;
+use synod_simulator::delays;
 use synod_simulator::diagram;
 use synod_simulator::holders::Clocks;
 use synod_simulator::rare::Rare;
@@ -61,6 +62,9 @@ struct Arguments {
     /// With --replay: do not print the trace. Prints its hash as the last word
     #[arg(long)]
     trace_hash: bool,
+    /// Print what one decided command costs without faults, for every protocol, size and place of the client
+    #[arg(long, conflicts_with_all = ["protocol", "seeds", "time", "cpu", "from", "replicas", "level", "drift", "fenced", "jobs", "first", "replay", "trace_hash"])]
+    delays: bool,
 }
 
 /// What `--json` prints.
@@ -97,7 +101,8 @@ fn main() -> ExitCode {
             );
         }
     };
-    match simulate(&arguments) {
+    let done = if arguments.delays { delays(arguments.json) } else { simulate(&arguments) };
+    match done {
         Ok(code) => code,
         Err(problem) => refuse(&problem),
     }
@@ -163,6 +168,34 @@ fn simulate(arguments: &Arguments) -> Result<ExitCode, String> {
         );
     });
     Ok(report(arguments, &sweep, &summary))
+}
+
+/// One row a protocol, size and place: as a table, or as one JSON object a line.
+fn delays(json: bool) -> Result<ExitCode, String> {
+    let rows = delays::rows().map_err(|error| error.to_string())?;
+    if json {
+        for row in &rows {
+            println!("{}", serde_json::to_string(row).expect("a row is JSON"));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cells: Vec<[String; 8]> =
+        [delays::COLUMNS.map(str::to_owned)].into_iter().chain(rows.iter().map(delays::Row::cells)).collect();
+    let widths = std::array::from_fn(|column| cells.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    let widths: [usize; 8] = widths;
+    for row in &cells {
+        let line: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .enumerate()
+            .map(|(column, (cell, width))| match column {
+                0 | 2 | 3 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            })
+            .collect();
+        println!("{}", line.join("  "));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn report(arguments: &Arguments, sweep: &Sweep, summary: &Summary) -> ExitCode {
