@@ -10,9 +10,10 @@ use synod_core::{
 use synod_multipaxos::MultiPaxos;
 use synod_raft::Raft;
 use synod_runtime::{Node, StartError};
-use synod_transport::{Tcp, TcpError};
+use synod_transport::{Tcp, TcpError, Tls};
 use synod_zab::Zab;
 
+use crate::certificates::certificates;
 use crate::core_cost::{self, CoreCost, Cost};
 use crate::logs::{Log, LogError};
 use crate::loopback::Loopback;
@@ -57,7 +58,7 @@ pub trait Contender: Send + Sync {
     /// A network of `replicas` nodes that carries its messages.
     ///
     /// # Errors
-    /// The operating system's, if it has no ports.
+    /// The operating system's, if it has no ports, and that of certificates that are not to be had.
     fn network(&self, transport: TransportKind, replicas: u64) -> io::Result<Box<dyn Network>>;
 
     /// What ordering a command costs in its core.
@@ -148,6 +149,9 @@ where
         let links = match transport {
             TransportKind::Memory => Links::Memory(MemoryNetwork::new()),
             TransportKind::Tcp => Links::Tcp(Loopback::reserve(replicas)?),
+            TransportKind::Tls => {
+                Links::Tls(Loopback::reserve(replicas)?, certificates(replicas).map_err(io::Error::other)?)
+            }
         };
         Ok(Box::new(TypedNetwork { config: self.config, links }))
     }
@@ -165,6 +169,8 @@ struct TypedNetwork<C: ProtocolConfig> {
 enum Links<M> {
     Memory(MemoryNetwork<M>),
     Tcp(Loopback),
+    /// With what each replica proves itself, in order.
+    Tls(Loopback, Vec<Tls>),
 }
 
 impl<C: ProtocolConfig> Network for TypedNetwork<C>
@@ -188,6 +194,10 @@ where
                 Links::Memory(network) => builder.transport(network.attach(life.node)),
                 Links::Tcp(ports) => {
                     builder.transport(Tcp::bind_plaintext(ports.address(life.node), ports.peers()).await?)
+                }
+                Links::Tls(ports, certificates) => {
+                    let tls = certificates[life.node.0 as usize - 1].clone();
+                    builder.transport(Tcp::bind(ports.address(life.node), ports.peers(), tls).await?)
                 }
             };
             Ok(builder.start().await?)

@@ -1,5 +1,6 @@
 //! What the binaries `compare` and `core_cost` and the criterion benches share. Not a library to build on.
 
+pub mod certificates;
 pub mod contenders;
 pub mod logs;
 pub mod loopback;

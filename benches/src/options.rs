@@ -59,6 +59,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = TransportKind::Tcp)]
     pub transport: TransportKind,
 
+    /// Run each protocol on TCP in plaintext and again with TLS, and print what TLS costs
+    #[arg(long, conflicts_with_all = ["transport", "input", "history"])]
+    pub tls: bool,
+
     /// What holds the log
     #[arg(long, value_enum, default_value_t = StorageKind::Wal)]
     pub storage: StorageKind,
@@ -101,6 +105,8 @@ pub enum TransportKind {
     Memory,
     /// TCP on the loopback interface.
     Tcp,
+    /// The same with mutual TLS, on certificates that are made at the start.
+    Tls,
 }
 
 /// What holds the log.
@@ -131,6 +137,7 @@ impl TransportKind {
         match self {
             TransportKind::Memory => "memory",
             TransportKind::Tcp => "tcp",
+            TransportKind::Tls => "tls",
         }
     }
 }
@@ -324,6 +331,8 @@ mod tests {
         assert_eq!((options.transport, options.flavour), (TransportKind::Tcp, Flavour::MultiThread));
         assert!(options.no_faults && options.json && options.history.is_some());
         assert!(parse("--input lines.txt").unwrap().input.is_some());
+        assert!(parse("--tls").unwrap().tls);
+        assert_eq!(parse("--transport tls").unwrap().transport, TransportKind::Tls);
     }
 
     #[test]
@@ -334,6 +343,8 @@ mod tests {
             ("--protocols raft,raft", "twice"),
             ("--history h", "--protocols"),
             ("--protocols raft --history h --input i", "--input"),
+            ("--tls --transport memory", "--tls"),
+            ("--tls --input i", "--tls"),
             ("--replicas 0", "--replicas 0"),
             ("--clients 0", "--clients 0"),
             ("--clients 1e3", "--clients"),

@@ -72,6 +72,12 @@ impl Row {
         self.linearizable == Some(true) && self.replicas_equal && self.errors == 0
     }
 
+    /// Which share of the puts and gets a second of `other` is missing here; below zero if there are more.
+    #[must_use]
+    pub fn loss_against(&self, other: &Row) -> f64 {
+        1.0 - (self.writes_per_s + self.reads_per_s) / (other.writes_per_s + other.reads_per_s)
+    }
+
     fn cells(&self) -> Vec<String> {
         let fixed = |value: Option<f64>, digits: usize| match value {
             Some(value) => grouped(value, digits),
@@ -247,6 +253,14 @@ mod tests {
             assert!(line.contains("  -  "), "{line}");
         }
         assert!(lines[2].ends_with("yes") && lines[3].ends_with("NO"));
+    }
+
+    #[test]
+    fn a_loss_is_over_reads_and_writes() {
+        let plain = Row { writes_per_s: 300.0, reads_per_s: 100.0, ..row() };
+        let slower = Row { writes_per_s: 200.0, reads_per_s: 100.0, ..row() };
+        assert_eq!(slower.loss_against(&plain), 0.25);
+        assert!(plain.loss_against(&slower) < 0.0);
     }
 
     #[test]

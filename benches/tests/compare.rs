@@ -46,6 +46,11 @@ fn a_crashed_leader_over_tcp_leaves_the_same() {
 }
 
 #[test]
+fn a_crashed_leader_over_tls_leaves_the_same() {
+    crashed_leader("tls", "memory", "current-thread");
+}
+
+#[test]
 fn a_crashed_leader_on_a_write_ahead_log_leaves_the_same_and_every_write_was_synced() {
     let [raft, alone] = crashed_leader("tcp", "wal", "current-thread");
     // A batch is synced at two replicas at least before one of its writes is answered.

@@ -12,7 +12,7 @@ use synod_benches::compare::progress::{EXIT_INTERRUPTED, Interrupt};
 use synod_benches::compare::run::{self, Outcomes, Plan};
 use synod_benches::compare::{RESTART_AFTER, RunError};
 use synod_benches::contenders::{self, Contender};
-use synod_benches::options::{ClientsAt, Flavour, Options, Stop};
+use synod_benches::options::{ClientsAt, Flavour, Options, Stop, TransportKind};
 use synod_benches::row::{Row, table};
 use synod_benches::state_machine::{Lines, Summary, lines_of};
 use synod_checker::{History, HistoryWriter, Numbered};
@@ -74,7 +74,9 @@ fn compare(options: &Options, interrupt: &Interrupt) -> Result<bool, End> {
     };
     let mut rows: Vec<Row> = Vec::new();
     let mut notes = Vec::new();
+    let encrypted = Options { transport: TransportKind::Tls, ..options.clone() };
     for contender in &chosen {
+        let with_tls = format!("{}+tls", contender.name());
         let plan = Plan {
             name: contender.name(),
             contender: &**contender,
@@ -87,6 +89,20 @@ fn compare(options: &Options, interrupt: &Interrupt) -> Result<bool, End> {
             write_history(file, path, &outcomes.history)?;
         }
         note(outcomes, options, &mut rows, &mut notes);
+        if options.tls {
+            let plan = Plan { name: &with_tls, options: &encrypted, ..plan };
+            note(one(&plan, interrupt)?, options, &mut rows, &mut notes);
+            if let [.., plain, tls] = &rows[..] {
+                notes.push(format!(
+                    "{}: TLS costs {:.1} % of the operations a second",
+                    plain.protocol,
+                    tls.loss_against(plain) * 100.0
+                ));
+                if options.json {
+                    complain(notes.last().map_or("", String::as_str));
+                }
+            }
+        }
     }
     let ceiling = Plan { name: UNREPLICATED, contender: &*chosen[0], replicas: 1, crash: false, options };
     note(one(&ceiling, interrupt)?, options, &mut rows, &mut notes);
@@ -147,7 +163,7 @@ fn legend(options: &Options) -> String {
         options.payload,
         options.read_ratio * 100.0,
         options.seconds,
-        options.transport.name(),
+        if options.tls { "tcp, then tls" } else { options.transport.name() },
         options.storage.name(),
         options.flavour.name(),
         synod_benches::allocator(),

@@ -67,6 +67,10 @@ struct Options {
     #[arg(long, value_name = "NAME", default_value = "raft")]
     protocol: String,
 
+    /// The nodes speak TLS to each other
+    #[arg(long)]
+    tls: bool,
+
     /// How the network is cut
     #[arg(long, value_enum, default_value_t = Means::Auto)]
     cut: Means,
@@ -176,7 +180,10 @@ async fn conduct(options: &Options, wires: Wires, cut: &'static str) -> Result<b
         Some(kv) => kv.clone(),
         None => std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("kv"),
     };
-    let processes = Processes::new(wires, NODES, &kv, &options.protocol, dir.path());
+    let mut processes = Processes::new(wires, NODES, &kv, &options.protocol, dir.path());
+    if options.tls {
+        processes.encrypt().map_err(|error| error.to_string())?;
+    }
     let mut run = Run {
         random: Xoshiro256PlusPlus::seed_from_u64(options.seed),
         shared: Shared::new((0..NODES).map(|node| processes.wires.client_address(node)).collect()),

@@ -7,6 +7,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use synod_core::{ClusterId, NodeId};
+use synod_kv::certificates::{self, CertificatesError};
 use synod_kv::client::Connection;
 use synod_kv::wire::{Request, Response, Standing};
 use tokio::process::Child;
@@ -23,6 +25,8 @@ pub(crate) struct Processes {
     kv: PathBuf,
     protocol: String,
     dir: PathBuf,
+    /// Where their certificates are, if they encrypt.
+    certificates: Option<PathBuf>,
     running: Vec<Option<Child>>,
 }
 
@@ -34,8 +38,18 @@ impl Processes {
             kv: kv.to_owned(),
             protocol: protocol.to_owned(),
             dir: dir.to_owned(),
+            certificates: None,
             running: (0..nodes).map(|_| None).collect(),
         }
+    }
+
+    /// From now on nodes encrypt what they say to each other.
+    pub(crate) fn encrypt(&mut self) -> Result<(), CertificatesError> {
+        let dir = self.dir.join("certificates");
+        let nodes: Vec<NodeId> = (1..=self.running.len() as u64).map(NodeId).collect();
+        certificates::write(&dir, ClusterId::default(), &nodes)?;
+        self.certificates = Some(dir);
+        Ok(())
     }
 
     /// How many nodes there are.
@@ -53,6 +67,16 @@ impl Processes {
             .args(["--clients", &self.wires.client_address(node).to_string()])
             .arg("--dir")
             .arg(self.dir.join((node + 1).to_string()));
+        if let Some(dir) = &self.certificates {
+            let file = |name: String| dir.join(name);
+            command
+                .arg("--tls-cert")
+                .arg(file(format!("node-{}.pem", node + 1)))
+                .arg("--tls-key")
+                .arg(file(format!("node-{}.key", node + 1)))
+                .arg("--tls-ca")
+                .arg(file("authority.pem".to_owned()));
+        }
         if init {
             command.arg("--init");
         }

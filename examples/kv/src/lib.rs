@@ -4,7 +4,9 @@
 //! - [`door`]: where the node answers clients.
 //! - [`client`]: the other end.
 //! - [`wire`]: what the two say to each other.
+//! - [`certificates`]: what nodes prove themselves with while a cluster is tried out.
 
+pub mod certificates;
 pub mod client;
 pub mod door;
 pub mod node;

@@ -11,7 +11,8 @@ use synod_core::{ClusterId, NodeId};
 use synod_kv::client::Connection;
 use synod_kv::node::{Protocol, Setup};
 use synod_kv::wire::{Request, Response};
-use synod_kv::{door, node};
+use synod_kv::{certificates, door, node};
+use synod_transport::{Tls, TlsError, TlsPem};
 use tokio::net::TcpListener;
 
 /// A replicated key-value store: run one node of it, or ask it something.
@@ -73,6 +74,32 @@ struct NodeArgs {
     /// A number that all members share; a log of another cluster is refused
     #[arg(long, value_name = "N", default_value_t = 0)]
     cluster: u64,
+
+    /// Encrypt between nodes: the node's certificate, in PEM, which names node and cluster. SIGHUP reads this file
+    /// and the next two again; without them nothing is encrypted
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    tls_cert: Option<PathBuf>,
+
+    /// The key of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// The authority that certifies peers
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_ca: Option<PathBuf>,
+}
+
+/// Where a node finds what it proves itself with.
+struct TlsFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    authority: PathBuf,
+}
+
+impl TlsFiles {
+    fn read(&self) -> Result<TlsPem, TlsError> {
+        TlsPem::read(&self.certificate, &self.key, &self.authority)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,6 +122,18 @@ enum ClientArgs {
         local: bool,
         #[command(flatten)]
         servers: Servers,
+    },
+    /// Make certificates to try a cluster out with, and an authority if DIR has none
+    Certificates {
+        /// Where files are written; none is written over
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The nodes
+        #[arg(long, value_name = "N,...", value_delimiter = ',', required = true)]
+        nodes: Vec<u64>,
+        /// The cluster
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        cluster: u64,
     },
     /// Print how each node stands, one JSON object a line
     Status {
@@ -149,6 +188,10 @@ async fn main() -> ExitCode {
 /// Runs the node until it is told to end, or cannot go on.
 async fn run(args: NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let files = match (args.tls_cert, args.tls_key, args.tls_ca) {
+        (Some(certificate), Some(key), Some(authority)) => Some(TlsFiles { certificate, key, authority }),
+        _ => None,
+    };
     let setup = Setup {
         cluster: ClusterId(args.cluster.into()),
         id: NodeId(args.id),
@@ -156,6 +199,7 @@ async fn run(args: NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
         dir: args.dir,
         protocol: args.protocol,
         init: args.init,
+        tls: files.as_ref().map(|files| Tls::new(&files.read()?)).transpose()?,
     };
     let own = setup.peers.iter().find(|(peer, _)| *peer == setup.id).map(|(_, address)| *address);
     let clients = args
@@ -166,11 +210,29 @@ async fn run(args: NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let node = node::start(&setup).await?;
     tracing::info!(id = setup.id.0, %clients, "answers clients");
     tokio::spawn(door::serve(listener, node.clone()));
+    if let (Some(files), Some(tls)) = (files, setup.tls) {
+        tokio::spawn(renew(files, tls));
+    }
     let reason = tokio::select! {
         reason = node.stopped() => reason,
         () = told_to_end() => node.shutdown().await,
     };
     if reason.is_orderly() { Ok(ExitCode::SUCCESS) } else { Err(reason.into()) }
+}
+
+/// Reads certificates again at each SIGHUP. What cannot be used changes nothing.
+async fn renew(files: TlsFiles, tls: Tls) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        match files.read().and_then(|pem| tls.replace(&pem)) {
+            Ok(()) => tracing::info!("new certificates are in use"),
+            Err(error) => {
+                let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+                tracing::error!("the old certificates stay in use: {error}{why}");
+            }
+        }
+    }
 }
 
 /// Waits for SIGTERM or Ctrl-C.
@@ -191,6 +253,11 @@ async fn ask(args: ClientArgs) -> Result<ExitCode, Box<dyn Error>> {
         ClientArgs::Put { key, value, servers } => (Request::Put { key, value }, servers),
         ClientArgs::Get { key, local, servers } => (Request::Get { key, local }, servers),
         ClientArgs::Status { servers } => return status(&servers).await,
+        ClientArgs::Certificates { dir, nodes, cluster } => {
+            let nodes: Vec<NodeId> = nodes.into_iter().map(NodeId).collect();
+            certificates::write(&dir, ClusterId(cluster.into()), &nodes)?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     let mut last = String::new();
     for server in &servers.servers {

@@ -8,7 +8,7 @@ use synod_core::{ClusterId, GroupId, Identity, Machine, NodeId, Peer, ProtocolCo
 use synod_multipaxos::MultiPaxos;
 use synod_raft::Raft;
 use synod_runtime::{Node, StartError};
-use synod_transport::{Tcp, TcpError};
+use synod_transport::{Tcp, TcpError, Tls};
 use synod_wal::{Wal, WalError};
 use synod_zab::Zab;
 
@@ -27,6 +27,9 @@ pub struct Setup {
     pub protocol: Protocol,
     /// Makes the log first; without it the log must be there.
     pub init: bool,
+    /// What it proves itself with to its peers; without it nothing between nodes is encrypted, and whoever reaches
+    /// the port can claim to be a peer.
+    pub tls: Option<Tls>,
 }
 
 /// The protocols a node can speak. All members speak the same one.
@@ -91,11 +94,15 @@ where
         Wal::create(dir, identity).map_err(log)?;
     }
     let members = peers.iter().map(|(peer, address)| Peer { id: *peer, address: address.to_string() });
+    let transport = match &setup.tls {
+        Some(tls) => Tcp::bind(address, members, tls.clone()).await?,
+        None => Tcp::bind_plaintext(address, members).await?,
+    };
     let node = Node::builder(*id, protocol)
         .cluster(*cluster)
         .members(peers.iter().map(|(peer, _)| peer.0))
         .storage(Wal::open(dir).map_err(log)?)
-        .transport(Tcp::bind_plaintext(address, members).await?)
+        .transport(transport)
         .state_machine(KeyValue::default())
         .start()
         .await?;
