@@ -35,6 +35,7 @@
 //! | [`subject`] | what the world must know of what it runs |
 //! | [`log`] | clusters that order one log: bare, or under the full replica with clients |
 //! | [`raft`], [`multipaxos`], [`mod@zab`] | the adapters of protocols |
+//! | [`basicpaxos`] | proposer, acceptor and learner of single decrees |
 //! | [`scribe`] | a machine that orders nothing and tests what a host owes any machine |
 //! | [`holders`] | who holds a lease at any moment, and the register that holders change |
 //! | [`lease`] | PaxosLease under drifting clocks |
@@ -77,6 +78,7 @@ pub mod queue;
 pub mod rng;
 pub mod sim_disk;
 
+pub mod basicpaxos;
 pub mod elections;
 pub mod holders;
 pub mod lease;

@@ -138,7 +138,7 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
 
 /// Counts or weights whose quorums just meet: two that decide, few that elect (so that two elections need not meet),
 /// and what lies between.
-fn flexible(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
+pub(crate) fn flexible(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
     let all = members.iter().copied();
     let count = members.len();
     match (rng.below(5), QuorumSystem::small_replication(all.clone())) {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use crate::basicpaxos::{self, Synod};
 use crate::elections::{self, Bully, Election, Elections, Heartbeat};
 use crate::holders::Clocks;
 use crate::lease::{self, Leases};
@@ -72,6 +73,7 @@ pub const SIMULATED: &[Simulated] = &[
     simulated::<MultiPaxosAdapter<false>>(),
     simulated::<MultiPaxosAdapter<true>>(),
     simulated::<ZabAdapter>(),
+    machine("basicpaxos", Runner::Plain(run_basicpaxos), |_| basicpaxos::EXPECTED.to_vec()),
     machine("scribe", Runner::Plain(run_scribe), |_| scribe::EXPECTED.to_vec()),
     machine("paxoslease", Runner::Clocked(run_lease), |_| lease::EXPECTED.to_vec()),
     machine("bully", Runner::Plain(run_election::<Bully<true>>), |_| elections::EXPECTED.to_vec()),
@@ -175,6 +177,13 @@ fn run_log<A: LogAdapter>(level: Level, seed: u64, replicas: usize, trace: bool)
             run(A::NAME, level, World::new(options, subject, rng, trace))
         }
     }
+}
+
+fn run_basicpaxos(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
+    let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 14);
+    let options = Options::draw(seed, replicas, &mut rng, ENGINE_SHARE);
+    let subject = Synod::new(&options, &mut rng);
+    run("basicpaxos", level, World::new(options, subject, rng, trace))
 }
 
 fn run_scribe(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {
