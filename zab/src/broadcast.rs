@@ -186,11 +186,11 @@ impl Zab {
         let commands = std::mem::take(&mut leading.proposed);
         let weight = std::mem::take(&mut leading.proposed_bytes);
         let (epoch, before) = (leading.epoch, self.log.last());
-        let counter = if before.zxid.epoch == epoch { before.zxid.counter } else { 0 };
+        let mut counter = if before.zxid.epoch == epoch { before.zxid.counter } else { 0 };
         let reign = reign(epoch, self.node);
         let entries = Entries::numbered(before.index.next(), commands, |index, command| {
             let Command { kind, request, payload } = command;
-            let counter = counter + index.distance_from(before.index);
+            counter += 1;
             Entry { index, stamp: Zxid { epoch, counter }.stamp(), reign, kind, request, payload }
         });
         self.log.append(entries.clone(), weight);

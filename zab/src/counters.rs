@@ -57,7 +57,8 @@ impl Counters {
 pub enum Rejection {
     /// The sender is no member, or this replica itself.
     Stranger,
-    /// The epoch is zero or above [`crate::Epoch::MAX`], or the round is above its own bound.
+    /// The epoch is zero, above [`crate::Epoch::MAX`] or further ahead than [`crate::Epoch::LEAP_MAX`], or the round
+    /// is above its own bound.
     Epoch,
     /// The vote names nobody who could be voted for.
     Vote,

@@ -104,6 +104,9 @@ impl Zab {
         if following.vote.node != from || following.attempt != attempt {
             return Ok(());
         }
+        if !self.hard_state.accepted.may_be_followed_by(epoch) {
+            return Err(Rejection::Epoch);
+        }
         match &following.joined {
             Some(joined) if epoch < joined.epoch => return Ok(()),
             Some(joined) if epoch > joined.epoch => {
@@ -173,7 +176,8 @@ impl Zab {
         message: FollowerInfo,
         effects: &mut Effects,
     ) -> Result<(), Rejection> {
-        if message.accepted > Epoch::MAX {
+        // Against the durable promise, which moves only with elections: many such hellos leap no further than one.
+        if !self.hard_state.accepted.may_be_followed_by(message.accepted) {
             return Err(Rejection::Epoch);
         }
         self.promised_anywhere = self.promised_anywhere.max(message.accepted);

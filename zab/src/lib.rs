@@ -145,6 +145,7 @@
 //! | NEWLEADER is acknowledged with its whole history (ZI9) | `synchronisation.rs` (`take_over`) | `tests/jira.rs`, simulator |
 //! | zxids have no holes (ZI10) | `log.rs` (assertions) | `tests/jira.rs`, simulator |
 //! | a read is confirmed by a round sent after it came | `read.rs` | `tests/paper.rs`, `tests/random.rs` |
+//! | nobody votes for less than it has (ZV) | `election.rs` (`on_vote`) | `tests/paper.rs`, simulator |
 //! | a wrong message is counted and dropped | `check_entries`, sessions | `tests/hostile.rs` |
 //!
 //! # Departures from the paper and from ZooKeeper
@@ -162,6 +163,9 @@
 //! - *Decisions ride on proposals and pings*; a COMMIT is sent alone after a while.
 //! - *Pings are apart from everything that waits for disks.* A leader that hears no replication quorum for an
 //!   election timeout, or whose own disk confirms nothing for as long, gives up.
+//! - *No epoch leaps.* A message whose epoch is more than [`Epoch::LEAP_MAX`] ahead of the receiver's own promise is
+//!   dropped and counted: one wrong hello, or one wrong leader, cannot use up all epochs. A member that goes on lying
+//!   can still disturb elections for as long as it does so; the protocol is for crashes.
 //! - *Quorums* come from the membership. Two election quorums must meet; [`Zab`] refuses to open otherwise.
 //!
 //! # Not here yet

@@ -14,6 +14,15 @@ impl Epoch {
     /// The last epoch there can be. A message of a later one is wrong and is dropped, so that no peer can push
     /// a replica to where numbers end.
     pub const MAX: Epoch = Epoch(1 << 62);
+    /// How many epochs one message may be ahead of what a replica has promised itself: about two years of a new
+    /// leader every second. Without this bound one wrong message could use up all epochs, and no leader would ever
+    /// have a next one. A replica that missed more leaderships than that cannot follow any more and is replaced.
+    pub const LEAP_MAX: u64 = 1 << 26;
+
+    /// True if a peer may have come to `later` while this one was the last promised here.
+    pub(crate) fn may_be_followed_by(self, later: Epoch) -> bool {
+        later <= Epoch::MAX && later.0.saturating_sub(self.0) <= Epoch::LEAP_MAX
+    }
 
     /// The epoch after this one.
     #[must_use]

@@ -281,20 +281,25 @@ impl Zab {
 
 /// The weight of entries that the leader of `epoch` can have after `prev`.
 fn check_entries(epoch: Epoch, prev: Place, entries: &Entries) -> Result<usize, Rejection> {
-    let follows = entries.first().is_none_or(|first| first.index.0.checked_sub(1) == Some(prev.index.0));
+    let follows = entries.first().is_none_or(|first| {
+        first.index.0.checked_sub(1) == Some(prev.index.0) && first.stamp.high > Epoch::ZERO.0
+    });
     let ends = prev.index.0.checked_add(entries.len() as u64 + 1).is_some();
     if !prev.is_possible() || !follows || !ends {
         return Err(Rejection::Entries);
     }
-    let mut before = prev.zxid;
+    // Nearly every entry is the next one of its epoch. A counter is never above its index, so none comes to its end.
+    let mut next = prev.zxid.advance(1);
     let mut weight = 0;
     for entry in entries.iter() {
         let zxid = Zxid::of(entry.stamp);
-        if !zxid.follows(before) || !entry.kind.is_decidable() || entry.reign.number != zxid.epoch.0 {
+        let before = Zxid { counter: next.counter.wrapping_sub(1), ..next };
+        let wrong = zxid != next && !zxid.follows(before);
+        if wrong || !entry.kind.is_decidable() || entry.reign.number != zxid.epoch.0 {
             return Err(Rejection::Entries);
         }
-        before = zxid;
+        next = Zxid { counter: zxid.counter.wrapping_add(1), ..zxid };
         weight += entry.weight();
     }
-    if before.epoch > epoch { Err(Rejection::Entries) } else { Ok(weight) }
+    if next.epoch > epoch { Err(Rejection::Entries) } else { Ok(weight) }
 }

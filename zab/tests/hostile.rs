@@ -230,9 +230,32 @@ fn entries_that_no_leader_has_are_refused_whole() {
 }
 
 #[test]
-fn nobody_is_pushed_to_where_epochs_end() {
+fn no_hello_pushes_a_leader_to_where_epochs_end() {
+    for accepted in [Epoch(u64::MAX), Epoch::MAX, Epoch(2 + Epoch::LEAP_MAX)] {
+        let mut cluster = Cluster::led(3);
+        let attempt = Attempt(1 << 32 | 9);
+        cluster.receive(2, 3, Message::FollowerInfo(FollowerInfo { attempt, accepted }));
+        assert_eq!(cluster.role(3), Role::Leader);
+        assert_eq!(cluster.zab(3).counters().last_rejection, Some(Rejection::Epoch));
+        cluster.crash(3);
+        cluster.advance(8 * harness::TIMEOUT);
+        let leader = cluster.leader().expect("elections go on");
+        assert_eq!(
+            cluster.current(leader),
+            2,
+            "from the epoch that was promised and not the one that was told"
+        );
+    }
+}
+
+#[test]
+fn no_promise_is_given_to_an_epoch_that_leaps() {
     let mut cluster = Cluster::led(3);
-    let attempt = Attempt(1 << 32 | 9);
-    cluster.receive(2, 3, Message::FollowerInfo(FollowerInfo { attempt, accepted: Epoch(u64::MAX) }));
-    assert_eq!(cluster.role(3), Role::Leader);
+    let session = |epoch| Session { epoch, attempt: Attempt(1 << 32 | 1) };
+    cluster.receive(3, 1, Message::NewEpoch(NewEpoch { session: session(Epoch::MAX) }));
+    assert_eq!(cluster.zab(1).counters().last_rejection, Some(Rejection::Epoch));
+    assert_eq!((cluster.accepted(1), cluster.leader()), (1, Some(3)));
+    cluster.propose(3, &["on"]);
+    cluster.advance(harness::TIMEOUT);
+    assert_eq!(cluster.decided(1), cluster.decided(3), "and its session goes on");
 }
