@@ -28,6 +28,7 @@
 //! | [`epochs::rules`] | ZI8 epochs never fall, one promise an epoch, current at most accepted |
 //! | [`epochs::rules`] | ZI9 a current epoch, and what acknowledges it, stand for its whole history, durably |
 //! | [`epochs::rules`] | ZI10 zxids are contiguous within an epoch |
+//! | [`epochs::rules`] | ZV nobody votes for less than it has: by epoch, then by zxid |
 //! | [`bounds`] | RI8 applied at most what is decided, decided at most what is there |
 //! | [`terms::reveal`], [`ballots::rules`] | RI9 nothing is revealed before it is durable |
 //! | [`terms::pre_vote`] | PV nobody campaigns without the support of a quorum |

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use synod_core::{
     Effects, Entries, LogEvent, LogIndex, Membership, Protocol, Recovered, Role, Status, Wire, WriteId,
 };
-use synod_zab::{AckEpoch, HardState, Message, NewEpoch, Zab};
+use synod_zab::{AckEpoch, HardState, Message, NewEpoch, Notification, Standing, Zab, Zxid};
 
 use super::agreement::{Decisions, Digest, Who};
 use super::bounds::{self, Progress};
@@ -354,6 +354,21 @@ impl EpochLedger {
     }
 }
 
+/// The last vote of the batch against what its sender has. Whoever begins to look tells its vote, so the last one is
+/// of the election that it is in, and nothing enters its history meanwhile.
+fn check_vote(node: usize, machine: &Zab, effects: &Effects<Message, LogEvent>) -> Checked {
+    let told = effects.sends().iter().rev().find_map(|send| match &send.message {
+        Message::Notification(told) => Some(*told),
+        _ => None,
+    });
+    let Some(Notification { standing: Standing::Looking, vote: Some(vote), .. }) = told else {
+        return Ok(());
+    };
+    let order = |zxid: Zxid| (zxid.epoch.0, zxid.counter);
+    let own = (machine.current_epoch().0, order(machine.last_zxid()));
+    rules::no_vote_for_less(node, (vote.epoch.0, order(vote.last)), own)
+}
+
 fn read(bytes: &Bytes) -> Result<Epochs, Violation> {
     let state = HardState::from_bytes(bytes.clone()).map_err(|error| violation("ST4", error.to_string()))?;
     let promised_to = state.promised_to.map(|node| (node.0 - 1) as usize);
@@ -399,6 +414,9 @@ impl LogObserver<Zab> for EpochLedger {
         let ledger = &self.nodes[node];
         if ledger.reign != status.reign.number || ledger.leads != (status.role == Role::Leader) {
             self.role_changed(node, &status)?;
+        }
+        if status.role == Role::Candidate {
+            check_vote(node, machine, effects)?;
         }
         if self.nodes[node].decided != status.decided.0 {
             self.decided_moved(node, status.decided.0)?;

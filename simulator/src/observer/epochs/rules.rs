@@ -25,6 +25,21 @@ impl fmt::Display for Epochs {
     }
 }
 
+/// A node that looks for a leader tells a vote for a history of `voted`, its epoch and its last zxid, and has `own`.
+///
+/// Discovery turns a leader away that lacks what a follower has, so a wrong vote loses nothing and costs elections:
+/// only a look at votes themselves finds it.
+///
+/// # Errors
+/// ZV if it votes for less than it has, by epoch first.
+pub fn no_vote_for_less(node: usize, voted: (u64, (u64, u64)), own: (u64, (u64, u64))) -> Checked {
+    if voted >= own {
+        return Ok(());
+    }
+    let told = |(epoch, (of, counter)): (u64, (u64, u64))| format!("e{epoch} {of}.{counter}");
+    Err(violation("ZV", format!("n{} votes for {} and has {}", node + 1, told(voted), told(own))))
+}
+
 /// Another state of a node's epochs follows.
 ///
 /// # Errors
@@ -266,6 +281,14 @@ mod tests {
         assert!(acknowledged(0, 3, 9, current, Some(2), Some(2)).is_ok());
         assert!(acknowledged(0, 3, 9, PROMISED, Some(2), Some(2)).is_err());
         assert!(acknowledged(0, 3, 9, current, None, Some(2)).is_err());
+    }
+
+    #[test]
+    fn a_vote_for_a_longer_history_of_an_earlier_epoch_is_caught() {
+        assert!(no_vote_for_less(0, (5, (4, 5)), (5, (4, 5))).is_ok());
+        assert!(no_vote_for_less(0, (5, (4, 5)), (4, (4, 9))).is_ok());
+        assert!(no_vote_for_less(0, (4, (4, 9)), (5, (4, 5))).is_err());
+        assert!(no_vote_for_less(0, (5, (4, 4)), (5, (4, 5))).is_err());
     }
 
     #[test]
