@@ -45,6 +45,7 @@
 //! | [`rare`] | paths that a sweep must have taken |
 //! | [`run`], [`sweep`] | one seed; many, on all cores |
 //! | [`delays`] | what one command costs without faults: message delays, messages, bytes, durable writes |
+//! | [`failover`] | how long each phase of a fail-over takes |
 //! | [`trace`], [`diagram`] | a run for people to look at |
 //!
 //! # How to add a protocol
@@ -63,6 +64,7 @@ pub mod run;
 pub mod sweep;
 
 pub mod delays;
+pub mod failover;
 
 pub mod options;
 pub mod world;

@@ -22,6 +22,9 @@ fn a_bad_option_is_one_clear_line_and_exit_code_2() {
         &["--html", "file"],
         &["--delays", "--protocol", "raft"],
         &["--delays", "--seeds", "3"],
+        &["--failover", "--protocol", "zab"],
+        &["--failover", "--replicas", "2"],
+        &["--failover", "--seeds", "0"],
         &["--nonsense"],
     ] {
         let output = simulate(bad);

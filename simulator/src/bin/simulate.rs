@@ -8,6 +8,7 @@ use clap::Parser;
 use serde::Serialize;
 use synod_simulator::delays;
 use synod_simulator::diagram;
+use synod_simulator::failover;
 use synod_simulator::holders::Clocks;
 use synod_simulator::rare::Rare;
 use synod_simulator::run::{Level, Run, SIMULATED, Simulated, THREAD_NAME};
@@ -65,6 +66,9 @@ struct Arguments {
     /// Print what one decided command costs without faults, for every protocol, size and place of the client
     #[arg(long, conflicts_with_all = ["protocol", "seeds", "time", "cpu", "from", "replicas", "level", "drift", "fenced", "jobs", "first", "replay", "trace_hash"])]
     delays: bool,
+    /// Print how long each phase of a fail-over takes, over many seeds, for every protocol
+    #[arg(long, conflicts_with_all = ["protocol", "time", "cpu", "from", "level", "drift", "fenced", "jobs", "first", "replay", "trace_hash", "delays"])]
+    failover: bool,
 }
 
 /// What `--json` prints.
@@ -101,7 +105,13 @@ fn main() -> ExitCode {
             );
         }
     };
-    let done = if arguments.delays { delays(arguments.json) } else { simulate(&arguments) };
+    let done = if arguments.delays {
+        delays(arguments.json)
+    } else if arguments.failover {
+        failover(&arguments)
+    } else {
+        simulate(&arguments)
+    };
     match done {
         Ok(code) => code,
         Err(problem) => refuse(&problem),
@@ -194,6 +204,34 @@ fn delays(json: bool) -> Result<ExitCode, String> {
             })
             .collect();
         println!("{}", line.join("  "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One row a protocol and phase, or one JSON object a protocol.
+fn failover(arguments: &Arguments) -> Result<ExitCode, String> {
+    let (replicas, seeds) = (arguments.replicas, arguments.seeds.unwrap_or(1000));
+    if !(3..=9).contains(&replicas) {
+        return Err(format!("--failover needs between 3 and 9 replicas, not {replicas}"));
+    }
+    if seeds == 0 {
+        return Err("--failover needs at least 1 seed".to_owned());
+    }
+    let rows = failover::rows(replicas, seeds).map_err(|error| error.to_string())?;
+    if arguments.json {
+        for row in &rows {
+            println!("{}", serde_json::to_string(row).expect("a row is JSON"));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{:<12} {:>8} {:>6}  {:<16} {:>9} {:>9}",
+        "protocol", "replicas", "seeds", "phase", "p50 ms", "p99 ms"
+    );
+    for failover::Row { protocol, replicas, seeds, phases } in rows {
+        for failover::Spread { phase, p50_ms, p99_ms } in phases {
+            println!("{protocol:<12} {replicas:>8} {seeds:>6}  {phase:<16} {p50_ms:>9.2} {p99_ms:>9.2}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
