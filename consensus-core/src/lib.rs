@@ -56,6 +56,7 @@ mod machine;
 mod protocol;
 mod recovered;
 
+mod service;
 mod state_machine;
 mod storage;
 mod transport;
@@ -79,6 +80,7 @@ pub use membership::{Member, Membership, MembershipError, SessionLimits};
 pub use protocol::{LogCall, LogEvent, Protocol, ProtocolConfig, Refusal, Role, Route, Status};
 pub use quorum::{NodeSet, QuorumError, QuorumSystem};
 pub use recovered::{Identity, Recovered, Run};
+pub use service::Service;
 pub use sparse_log::SparseLog;
 pub use state_machine::{Applied, Decode, Encode, Operation, Outputs, StateMachine, StateMachineError};
 pub use storage::{Compacted, Loaded, LogReader, ReadError, Storage, StorageError};

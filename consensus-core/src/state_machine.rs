@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{DecodeError, LogIndex, Reign, RequestId};
+use crate::{DecodeError, LogIndex, Reign, RequestId, Service};
 
 /// What the log drives: deterministic, so that equal logs give equal states.
 ///
@@ -23,6 +23,11 @@ pub trait StateMachine: Send + 'static {
     /// # Errors
     /// [`StateMachineError`] is handed to the caller; the node goes on.
     fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError>;
+
+    /// What it does of its own accord; none for most.
+    fn service(&mut self) -> Option<&mut dyn Service> {
+        None
+    }
 }
 
 /// One decided command.

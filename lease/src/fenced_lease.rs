@@ -170,6 +170,12 @@ impl FencedLease {
         }
     }
 
+    /// Until when this replica holds the lease, whether or not it has a token yet; none if it does not.
+    #[must_use]
+    pub fn until(&self, now: Instant) -> Option<Instant> {
+        self.lease.remaining(now).map(|remaining| now + remaining)
+    }
+
     /// The highest token that this replica keeps, whoever holds it.
     #[must_use]
     pub fn epoch(&self) -> FencingToken {

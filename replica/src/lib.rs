@@ -31,6 +31,7 @@
 //! | `sessions.rs` | the replicated session table: exactly once |
 //! | `clients.rs` | this replica's own sessions: numbers, windows, retries, deadlines |
 //! | `reads.rs` | reads on their way |
+//! | `service.rs` | the host of a state machine that does something of its own accord |
 //! | `cut.rs` | what is handed on and answered, in packets of a bounded size |
 //!
 //! # Sessions
@@ -75,6 +76,7 @@ mod clients;
 mod cut;
 mod fixed_map;
 mod reads;
+mod service;
 mod sessions;
 
 pub use call::{

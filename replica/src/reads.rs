@@ -119,6 +119,11 @@ impl Reads {
         self.paused_until.is_none() && !self.waiting.is_empty()
     }
 
+    /// What the next barrier will be for.
+    pub(crate) fn waiting(&self) -> &[PendingRead] {
+        &self.waiting
+    }
+
     /// Puts everything that waits under one barrier.
     pub(crate) fn begin_barrier(&mut self) -> ReadId {
         self.ids += 1;

@@ -17,6 +17,7 @@ use crate::clients::{Clients, Room};
 use crate::cut;
 use crate::host::HELD_MESSAGES_MAX;
 use crate::reads::{Asker, PendingRead, Reads};
+use crate::service::Hosted;
 use crate::sessions::{Opener, SessionOp, Sessions, Verdict};
 use crate::{
     Actions, ClientCall, Consistency, Host, HostCounters, Order, Probe, ProposeError, QueryError,
@@ -108,12 +109,13 @@ pub struct Counters {
 
 /// One replica: a protocol behind a [`Host`], clients before it, a state machine behind it.
 pub struct Replica<P: Protocol, S: StateMachine> {
-    host: Host<P>,
+    pub(crate) host: Host<P>,
     config: ReplicaConfig,
-    retry_after: Duration,
+    pub(crate) retry_after: Duration,
     rng: Xoshiro256PlusPlus,
 
-    state_machine: S,
+    pub(crate) state_machine: S,
+    pub(crate) hosted: Hosted,
     sessions: Sessions,
     decided: LogIndex,
     applied: LogIndex,
@@ -125,7 +127,7 @@ pub struct Replica<P: Protocol, S: StateMachine> {
     batch: Vec<Applied<'static>>,
 
     clients: Clients,
-    reads: Reads,
+    pub(crate) reads: Reads,
     served: Vec<PendingRead>,
     /// Commands that peers handed on, waiting for the next flush.
     incoming: Vec<Command>,
@@ -135,7 +137,7 @@ pub struct Replica<P: Protocol, S: StateMachine> {
     replies: BTreeMap<NodeId, ForwardReply>,
 
     /// The route and reign that proposals under way were sent by.
-    seen: (Route, Reign),
+    pub(crate) seen: (Route, Reign),
     /// The protocol refused for want of room: wait until something is decided or durable, or this instant.
     full_until: Option<Instant>,
     stopping: bool,
@@ -183,6 +185,7 @@ where
             retry_after,
             rng,
             state_machine,
+            hosted: Hosted::default(),
             sessions: Sessions::new(limits),
             decided: LogIndex::ZERO,
             applied: LogIndex::ZERO,
@@ -278,7 +281,13 @@ where
         }
     }
 
-    fn on_propose(&mut self, session: SessionKey, token: Token, payload: Bytes, deadline: Instant) {
+    pub(crate) fn on_propose(
+        &mut self,
+        session: SessionKey,
+        token: Token,
+        payload: Bytes,
+        deadline: Instant,
+    ) {
         if session == SessionKey::OWN && !self.clients.is_known(session) && !self.stopping {
             let nonce = self.rng.next_u64();
             self.clients.open(session, nonce, Order::Unordered, None);
@@ -450,6 +459,7 @@ where
         self.reads.expire(now, &mut self.events);
         self.clients.retry(now);
         self.reads.retry(now);
+        self.step_service(now);
         self.pump(now);
         self.host.settle(now, actions);
     }
@@ -467,10 +477,14 @@ where
         }
         self.host.sort(now, actions, &mut self.log_events);
         self.take_log_events(now);
+        let before = self.applied;
         if let Err(error) = self.apply(now) {
             self.failed = true;
             self.events.push(ReplicaEvent::Fatal(error));
         } else {
+            if self.applied > before {
+                self.tell_applied(now);
+            }
             self.serve_reads();
         }
         while let Some((node, reply)) = self.replies.pop_first() {
@@ -479,6 +493,7 @@ where
             }
         }
         self.host.finish(actions);
+        self.hosted.settle(&mut self.events);
         events.append(&mut self.events);
     }
 
@@ -503,6 +518,7 @@ where
             }
         }
         if self.reads.may_begin_barrier() {
+            self.show_queries(now);
             let id = self.reads.begin_barrier();
             self.counters.barriers += 1;
             self.host.step(now, Input::Call(LogCall::Read { id }));
@@ -849,7 +865,7 @@ where
     pub fn next_deadline(&self) -> Option<Instant> {
         let mine = Instant::earlier(self.clients.next_deadline(), self.reads.next_deadline());
         let theirs = Instant::earlier(self.host.next_deadline(), self.full_until);
-        Instant::earlier(mine, theirs)
+        Instant::earlier(Instant::earlier(mine, theirs), self.hosted.deadline)
     }
 
     /// How the replica stands.

@@ -52,11 +52,13 @@ impl Clocks {
 #[derive(Debug)]
 pub(crate) struct Holders {
     fenced: bool,
-    /// Until when each node believes that it holds the lease, by its own clock, and under which token.
-    beliefs: Vec<Option<(Instant, FencingToken)>>,
+    /// Until when each node believes that it holds the lease, by its own clock.
+    beliefs: Vec<Option<Instant>>,
+    /// The token under which it was told that it may act.
+    tokens: Vec<Option<FencingToken>>,
     clocks: Vec<Option<Clock>>,
-    /// The highest token that anybody was told.
-    highest: FencingToken,
+    /// The highest token that anybody was told, and who.
+    highest: (FencingToken, usize),
     /// The last node that gained the lease.
     last: Option<usize>,
     register: Register,
@@ -69,8 +71,9 @@ impl Holders {
         Holders {
             fenced,
             beliefs: vec![None; nodes],
+            tokens: vec![None; nodes],
             clocks: vec![None; nodes],
-            highest: FencingToken(0),
+            highest: (FencingToken(0), 0),
             last: None,
             register: Register::new(reach_mean),
             grants: 0,
@@ -78,22 +81,35 @@ impl Holders {
         }
     }
 
-    /// A node is told that it holds the lease, perhaps of one that has ended by the time it looks.
-    pub(crate) fn held(&mut self, moment: Moment, until: Instant, token: FencingToken) -> Checked {
+    /// A node holds the lease until then, by its own clock, whether or not it has a token yet.
+    pub(crate) fn believes_until(&mut self, moment: Moment, until: Instant) -> Checked {
         let node = moment.node;
         if until <= moment.now {
             self.beliefs[node] = None;
             return Ok(());
         }
+        if self.beliefs[node] == Some(until) {
+            return Ok(());
+        }
+        self.beliefs[node] = Some(until);
+        self.judge_alone(moment, until)
+    }
+
+    /// A node is told that it holds the lease and may act, perhaps of one that has ended by the time it looks.
+    pub(crate) fn held(&mut self, moment: Moment, until: Instant, token: FencingToken) -> Checked {
+        let node = moment.node;
+        self.believes_until(moment, until)?;
+        if self.beliefs[node].is_none() {
+            return Ok(());
+        }
         self.grants += 1;
-        let renewed = self.beliefs[node].is_some_and(|(_, before)| before == token);
-        self.beliefs[node] = Some((until, token));
-        self.judge_alone(moment, until)?;
-        if !renewed && token <= self.highest && !self.fenced {
-            let what = format!("n{} holds under {token}, after {} was given", node + 1, self.highest);
+        self.tokens[node] = Some(token);
+        let (highest, theirs) = self.highest;
+        if (token < highest || token == highest && theirs != node) && !self.fenced {
+            let what = format!("n{} holds under {token}, after {highest} of n{}", node + 1, theirs + 1);
             return Err(violation("LI2", what));
         }
-        self.highest = self.highest.max(token);
+        self.highest = self.highest.max((token, node));
         if self.last.is_some_and(|last| last != node) {
             self.rare[Rare::LeaseHandedOver] += 1;
         }
@@ -104,7 +120,7 @@ impl Holders {
     fn judge_alone(&mut self, moment: Moment, until: Instant) -> Checked {
         let node = moment.node;
         for (other, belief) in self.beliefs.iter().enumerate() {
-            let (Some((theirs, _)), Some(clock)) = (belief, self.clocks[other]) else { continue };
+            let (Some(theirs), Some(clock)) = (belief, self.clocks[other]) else { continue };
             if other == node || clock.read(moment.at) >= *theirs {
                 continue;
             }
@@ -126,10 +142,12 @@ impl Holders {
     /// A node is told that it holds the lease no more.
     pub(crate) fn lost(&mut self, node: usize) {
         self.beliefs[node] = None;
+        self.tokens[node] = None;
     }
 
     /// A node's life ended.
     pub(crate) fn crashed(&mut self, node: usize) {
+        self.tokens[node] = None;
         if self.beliefs[node].take().is_some() {
             self.rare[Rare::LeaseHolderCrashed] += 1;
         }
@@ -153,7 +171,8 @@ impl Holders {
     /// A node that believes that it holds the lease begins to change the register: it looks at its clock, and
     /// what it asks for leaves whenever it does.
     pub(crate) fn act(&mut self, at: Time, node: usize, rng: &mut Rng, agenda: &mut Agenda) {
-        if let (Some((until, token)), Some(clock)) = (self.beliefs[node], self.clocks[node])
+        if let (Some(until), Some(token), Some(clock)) =
+            (self.beliefs[node], self.tokens[node], self.clocks[node])
             && clock.read(at) < until
         {
             self.register.begin(at, token, rng, agenda);

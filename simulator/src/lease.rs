@@ -173,7 +173,14 @@ impl Subject for Leases {
             self.on_event(moment, event)?;
         }
         self.events = events;
-        Ok(())
+        // The lease itself is judged from the first moment on, not from when the holder has its token.
+        match node.machine().until(moment.now) {
+            Some(until) => self.holders.believes_until(moment, until),
+            None => {
+                self.holders.lost(moment.node);
+                Ok(())
+            }
+        }
     }
 
     fn has_work(&self, node: &Host<FencedLease>) -> bool {

@@ -8,7 +8,7 @@ use crate::basicpaxos::{self, Synod};
 use crate::elections::{self, Bully, Election, Elections, Heartbeat};
 use crate::holders::Clocks;
 use crate::lease::{self, Leases};
-use crate::log::{Bare, Full, LogAdapter};
+use crate::log::{Bare, Full, LeaseTables, LogAdapter, leases};
 use crate::multipaxos::MultiPaxosAdapter;
 use crate::observer::{Checked, Violation, violation};
 use crate::options::Options;
@@ -76,6 +76,9 @@ pub const SIMULATED: &[Simulated] = &[
     machine("basicpaxos", Runner::Plain(run_basicpaxos), |_| basicpaxos::EXPECTED.to_vec()),
     machine("scribe", Runner::Plain(run_scribe), |_| scribe::EXPECTED.to_vec()),
     machine("paxoslease", Runner::Clocked(run_lease), |_| lease::EXPECTED.to_vec()),
+    replicated_leases::<RaftAdapter>("lease-replicated"),
+    replicated_leases::<MultiPaxosAdapter<false>>("lease-replicated-multipaxos"),
+    replicated_leases::<ZabAdapter>("lease-replicated-zab"),
     machine("bully", Runner::Plain(run_election::<Bully<true>>), |_| elections::EXPECTED.to_vec()),
     failing("bully-plain", Runner::Plain(run_election::<Bully<false>>), &["B1"]),
     failing("heartbeat", Runner::Plain(run_election::<Heartbeat>), &["B1"]),
@@ -158,6 +161,12 @@ const fn machine(name: &'static str, run: Runner, expected: fn(Level) -> Vec<Rar
     Simulated { name, levels: &[Level::Protocol], run, expected, broken: &[], clocks: Clocks::AS_DRAWN }
 }
 
+/// Replicated leases on a log protocol.
+const fn replicated_leases<A: LogAdapter>(name: &'static str) -> Simulated {
+    let levels = &[Level::Replica];
+    Simulated { levels, ..machine(name, Runner::Clocked(run_leases::<A>), |_| leases::EXPECTED.to_vec()) }
+}
+
 /// What is simulated to be seen failing.
 const fn failing(name: &'static str, run: Runner, broken: &'static [&'static str]) -> Simulated {
     Simulated { broken, ..machine(name, run, |_| Vec::new()) }
@@ -201,6 +210,21 @@ fn run_lease(clocks: Clocks, seed: u64, replicas: usize, trace: bool) -> Run {
     options.node.drift_ppm_max = drift_ppm_max;
     let subject = Leases::new(&options, &mut rng, assumed_ppm, clocks.fenced);
     run("paxoslease", Level::Protocol, World::new(options, subject, rng, trace))
+}
+
+fn run_leases<A: LogAdapter>(clocks: Clocks, seed: u64, replicas: usize, trace: bool) -> Run {
+    let mut rng = Rng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 14);
+    let mut options = Options::draw(seed, replicas, &mut rng, Chance::NEVER);
+    options.faults = lease::survivable(options.faults);
+    let (assumed_ppm, drift_ppm_max) = clocks.draw(options.node.drift_ppm_max, &mut rng);
+    options.node.drift_ppm_max = drift_ppm_max;
+    let subject = LeaseTables::<A>::new(&options, &mut rng, assumed_ppm, clocks.fenced);
+    let name = match A::NAME {
+        "raft" => "lease-replicated",
+        "zab" => "lease-replicated-zab",
+        _ => "lease-replicated-multipaxos",
+    };
+    run(name, Level::Replica, World::new(options, subject, rng, trace))
 }
 
 fn run_election<E: Election>(level: Level, seed: u64, replicas: usize, trace: bool) -> Run {

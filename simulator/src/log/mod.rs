@@ -3,6 +3,7 @@
 mod bare;
 mod clients;
 mod full;
+pub mod leases;
 mod registers;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ use crate::rng::Rng;
 pub(crate) use bare::count_host;
 pub use bare::{Bare, BareCall};
 pub use full::Full;
+pub use leases::LeaseTables;
 pub use registers::Registers;
 
 /// What the simulator must know of one log protocol: the whole of what a new one has to bring.
