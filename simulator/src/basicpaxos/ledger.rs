@@ -1,5 +1,5 @@
 //! What acceptors ever wrote and told about single decrees, and what follows from it: the invariants of
-//! [`rules`](crate::observer::ballots::rules), with a decree in the place of a slot, and
+//! [`rules`], with a decree in the place of a slot, and
 //!
 //! | name | what must hold | source |
 //! |---|---|---|

@@ -1,7 +1,7 @@
 //! What one decided command costs, exactly: message delays, messages, bytes and durable writes, for every protocol,
 //! size and place of the client.
 //!
-//! The replicas that ship run in [lockstep](lockstep): every envelope takes one unit, disks and computing take no
+//! The replicas that ship run in [lockstep]: every envelope takes one unit, disks and computing take no
 //! time, nothing is lost. One client proposes one command at a time, the next one at the moment of the reply. So
 //! what a protocol says about command `i` with the messages of command `i + 1` (a watermark, a commit index) costs no
 //! message of its own, as under any load. No heartbeat is counted: a unit is a microsecond, and a series of commands
