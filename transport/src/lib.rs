@@ -118,6 +118,7 @@
 //! | hostile bytes close one connection and hurt no other | `tests/hostile.rs`, the targets of `fuzz/` |
 //! | connections come back, in a new life too; half-open ones are found | `tests/reconnect.rs` |
 //! | queues are bounded, and drop | `tests/bounds.rs` |
+//! | 10,000 half-open connections and a million frames of garbage neither fill memory nor end service | `examples/siege.rs` prints it |
 //! | the layout of greetings and frames | golden bytes in `src/handshake.rs` and `src/frame.rs` |
 //! | a cluster works over it | `tests/cluster.rs` |
 
