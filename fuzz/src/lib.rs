@@ -3,9 +3,15 @@
 
 use bytes::{Bytes, BytesMut};
 use synod_core::{Envelope, Machine, Wire};
+use synod_multipaxos::MultiPaxos;
 use synod_raft::Raft;
 use synod_transport::frame::{self, FrameError, HEADER_LEN, Split};
 use synod_transport::handshake::{Greeting, PREFIX_LEN};
+use synod_zab::Zab;
+
+mod wal;
+
+pub use wal::wal;
 
 /// The limit that frames are split under.
 const FRAME_BYTES_MAX: usize = 4096;
@@ -56,13 +62,19 @@ pub fn handshake(data: &[u8]) {
     }
 }
 
-/// Bytes that are an envelope give one whose bytes have the length foretold and are read as the same.
+/// Bytes that are an envelope of a protocol give one whose bytes have the length foretold and are read as the same.
 pub fn message(data: &[u8]) {
-    let read = Envelope::<<Raft as Machine>::Message>::from_bytes(Bytes::copy_from_slice(data));
+    message_of::<Raft>(data);
+    message_of::<MultiPaxos>(data);
+    message_of::<Zab>(data);
+}
+
+fn message_of<M: Machine<Message: Wire>>(data: &[u8]) {
+    let read = Envelope::<M::Message>::from_bytes(Bytes::copy_from_slice(data));
     if let Ok(envelope) = read {
         let bytes = envelope.to_bytes();
         assert_eq!(bytes.len(), envelope.wire_len());
-        let again = Envelope::<<Raft as Machine>::Message>::from_bytes(bytes.clone());
+        let again = Envelope::<M::Message>::from_bytes(bytes.clone());
         assert_eq!(again.map(|envelope| envelope.to_bytes()), Ok(bytes));
     }
 }

@@ -40,3 +40,8 @@ fn greetings_of_the_corpus_keep_their_rules() {
 fn envelopes_of_the_corpus_keep_their_rules() {
     replay("message", targets::message);
 }
+
+#[test]
+fn logs_of_the_corpus_open_with_what_was_there_or_are_refused() {
+    replay("wal", targets::wal);
+}
