@@ -82,7 +82,7 @@ fn log(seed: u64, units: u64) -> Log {
         writer.write(&[unit]).expect("the disk is sound");
         states.push(state);
     }
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         writer.close().expect("the disk is sound");
     }
     Log { contents: disk.contents(), states }
