@@ -103,6 +103,16 @@ pub enum StorageError {
         /// Whose it is.
         found: Identity,
     },
+    /// A later program wrote it. Nothing is wrong with it, and nothing was changed.
+    #[error("{place} is of format version {found}; versions up to {known} are read")]
+    Version {
+        /// The file, or what stands for it.
+        place: String,
+        /// Its version.
+        found: u32,
+        /// The latest one that is read.
+        known: u32,
+    },
     /// What is stored is damaged.
     #[error("{place} is corrupt: {what}")]
     Corrupt {

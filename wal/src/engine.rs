@@ -12,8 +12,9 @@ use synod_core::{
 
 use crate::error::WalError;
 use crate::format::{
-    BATCH_LEN_MAX, BatchNumber, BatchWriter, COMPACTION_LEN, CUT, LIFE_LEN, RECORD_OVERHEAD, SEAL_LEN,
-    SECTOR, SEGMENT_HEADER_LEN, SegmentNumber, TRUNCATION_LEN, batch_len, entry_len,
+    BATCH_LEN_MAX, BatchNumber, BatchWriter, COMPACTION_LEN, CUT, LIFE_LEN, ORIGIN_LEN, Origin,
+    RECORD_OVERHEAD, SEAL_LEN, SECTOR, SEGMENT_HEADER_LEN, SegmentNumber, TRUNCATION_LEN, batch_len,
+    entry_len, version_for,
 };
 use crate::index::{Change, Extent, note_entry};
 use crate::reader::{Reader, Shared};
@@ -44,6 +45,7 @@ enum State<D: Disk> {
 /// An open log.
 struct Log<D: Disk> {
     identity: Identity,
+    origin: Option<Origin>,
     life: Incarnation,
     hard_state: Option<Bytes>,
     shared: Arc<Shared<D::File>>,
@@ -94,6 +96,11 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// [`WalError::NotEmpty`] if anything but temporary files and a lock is there, [`WalError::Io`].
     pub fn create(&self, identity: &Identity) -> Result<(), WalError> {
+        self.create_from(identity, None)
+    }
+
+    /// As [`Engine::create`], for a log that is made from another one and goes on after its last life.
+    pub(crate) fn create_from(&self, identity: &Identity, origin: Option<&Origin>) -> Result<(), WalError> {
         let names = self.disk.list().map_err(WalError::io("list", "the folder"))?;
         for name in names {
             if name.ends_with(TEMPORARY) {
@@ -103,11 +110,13 @@ impl<D: Disk> Engine<D> {
                 return Err(WalError::NotEmpty { place: "the folder".to_owned(), found: name });
             }
         }
+        let life = origin.map_or(Incarnation(0), |origin| origin.incarnation);
         let preparation = Preparation {
             disk: Arc::clone(&self.disk),
+            version: version_for(origin),
             identity: *identity,
             number: SegmentNumber(1),
-            life: Incarnation(0),
+            life,
             len: self.options.segment_bytes,
             recycled: false,
         };
@@ -115,7 +124,10 @@ impl<D: Disk> Engine<D> {
         preparation.run_with(|segment| {
             let mut writer = BatchWriter::default();
             writer.begin(SEGMENT_HEADER_LEN, segment.checksums());
-            writer.life(Incarnation(0));
+            writer.life(life);
+            if let Some(origin) = origin {
+                writer.origin(origin);
+            }
             segment.write(SEGMENT_HEADER_LEN, writer.finish(BatchNumber(1), segment.number))
         })?;
         Ok(())
@@ -153,6 +165,7 @@ impl<D: Disk> Engine<D> {
         recovered.marked = scan.marked.into_values().collect();
         let mut log = Log {
             identity: scan.identity,
+            origin: scan.origin,
             life,
             hard_state: scan.hard_state,
             shared: Arc::new(Shared::new(scan.index, scan.segments)),
@@ -400,6 +413,7 @@ impl<D: Disk> Log<D> {
         }
         Ok(Preparation {
             disk: Arc::clone(disk),
+            version: version_for(self.origin.as_ref()),
             identity: self.identity,
             number: self.active.number.next(),
             life: self.life,
@@ -411,12 +425,16 @@ impl<D: Disk> Log<D> {
     /// How long the records are that a segment begins with.
     fn checkpoint_len(&self) -> usize {
         let hard_state = self.hard_state.as_ref().map_or(0, |state| RECORD_OVERHEAD + state.len());
-        LIFE_LEN + COMPACTION_LEN + hard_state
+        let origin = self.origin.map_or(0, |_| ORIGIN_LEN);
+        LIFE_LEN + origin + COMPACTION_LEN + hard_state
     }
 
     /// What must not be lost with the segments before this one.
     fn encode_checkpoint(&mut self) {
         self.writer.life(self.life);
+        if let Some(origin) = &self.origin {
+            self.writer.origin(origin);
+        }
         if let Some((through, stamp)) = self.shared.read().index.compacted() {
             self.writer.compaction(through, stamp);
         }

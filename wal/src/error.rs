@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use synod_core::{Identity, StorageError};
+use synod_core::{ClusterId, Identity, LogIndex, StorageError};
 
 use crate::options::OptionsError;
 
@@ -45,6 +45,16 @@ pub enum WalError {
         /// Whose it is.
         found: Identity,
     },
+    /// A later program wrote the log. Nothing is wrong with it, and nothing was changed.
+    #[error("{file} is of format version {found}, and this program reads versions up to {known}")]
+    Version {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// The latest one that is read here.
+        known: u32,
+    },
     /// What is stored is damaged, so that acknowledged data may be missing.
     #[error("{file} is corrupt at byte {offset}: {what}")]
     Corrupt {
@@ -74,6 +84,19 @@ pub enum WalError {
         /// How long a batch may be.
         max: usize,
     },
+    /// A log that begins behind a snapshot cannot be made the log of a new cluster: the snapshot names members of the
+    /// old one.
+    #[error("the log is compacted through {through}: the snapshot below names members of the old cluster")]
+    Compacted {
+        /// The bound.
+        through: LogIndex,
+    },
+    /// A new cluster needs an id of its own: nodes of the old one must not take its node for theirs.
+    #[error("{cluster} is the old cluster; the new one needs an id of its own")]
+    SameCluster {
+        /// The cluster.
+        cluster: ClusterId,
+    },
     /// Settings that cannot be.
     #[error(transparent)]
     Options(#[from] OptionsError),
@@ -100,6 +123,7 @@ impl From<WalError> for StorageError {
     fn from(error: WalError) -> StorageError {
         match error {
             WalError::Foreign { expected, found } => StorageError::Foreign { expected, found },
+            WalError::Version { file, found, known } => StorageError::Version { place: file, found, known },
             WalError::Corrupt { file, offset, what } => {
                 StorageError::Corrupt { place: format!("{file} at byte {offset}"), what }
             }

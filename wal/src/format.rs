@@ -1,4 +1,4 @@
-//! The bytes of a segment file, version 1.
+//! The bytes of a segment file, versions 1 and 2.
 //!
 //! Everything is little-endian. A segment is a header, then batches one after the other, then zeros:
 //!
@@ -43,7 +43,11 @@
 //!
 //! Bodies: an entry is index, stamp (high, low), reign (number, leader), request (client, sequence, first
 //! incomplete), each 8 bytes, and the payload; a truncation is an index; a compaction is an index and the stamp
-//! there; a hard state is itself; a life is its number; a seal is number and salt of the segment that follows.
+//! there; a hard state is itself; a life is its number; a seal is number and salt of the segment that follows. An origin,
+//! of version 2 only, is cluster (16 bytes), node and life of the log that this one was made from.
+//!
+//! A log is written in the lowest version that can say what it holds, so that an older program can read it as long as
+//! that is possible: version 2 is written where there is an origin, version 1 everywhere else.
 
 use bytes::Bytes;
 use synod_core::{
@@ -51,8 +55,14 @@ use synod_core::{
     Sequence, Stamp,
 };
 
-/// The version of this format.
-pub const FORMAT_VERSION: u32 = 1;
+/// The latest version of this format. Every one from 1 on is read.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The lowest version that can say what a log with this origin holds.
+pub(crate) fn version_for(origin: Option<&Origin>) -> u32 {
+    if origin.is_some() { 2 } else { 1 }
+}
+
 /// What a disk writes wholly or not at all, in bytes.
 pub(crate) const SECTOR: usize = 512;
 /// Where the first batch of a segment stands.
@@ -81,6 +91,7 @@ const COMPACTION: u8 = 3;
 const HARD_STATE: u8 = 4;
 const LIFE: u8 = 5;
 const SEAL: u8 = 6;
+const ORIGIN: u8 = 7;
 
 /// A segment: the log is cut into files, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +117,18 @@ impl BatchNumber {
     pub(crate) fn next(self) -> BatchNumber {
         BatchNumber(self.0 + 1)
     }
+}
+
+/// The log that another one was made from, by force: what that one held, this one took for decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Origin {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its node.
+    pub node: NodeId,
+    /// Its last life.
+    pub incarnation: Incarnation,
 }
 
 /// Mixed into every checksum of a segment, so that no bytes of another one are ever taken for its own.
@@ -157,6 +180,7 @@ impl Checksums {
 /// The first sector of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) version: u32,
     pub(crate) identity: Identity,
     pub(crate) number: SegmentNumber,
     pub(crate) salt: Salt,
@@ -171,7 +195,7 @@ pub(crate) enum NoHeader {
     Magic,
     #[error("the checksum of the segment header is wrong")]
     Checksum,
-    #[error("this is format version {0}, and this program reads version {FORMAT_VERSION}")]
+    #[error("this is format version {0}, and this program reads versions up to {FORMAT_VERSION}")]
     Version(u32),
 }
 
@@ -179,7 +203,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; SECTOR] {
         let mut out = Vec::with_capacity(SECTOR);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.identity.group.0.to_le_bytes());
         out.extend_from_slice(&self.identity.cluster.0.to_le_bytes());
         for number in [self.identity.node.0, self.number.0, self.salt.0, self.len] {
@@ -201,12 +225,13 @@ impl SegmentHeader {
             return Err(NoHeader::Checksum);
         }
         let version = u32_at(bytes, 8);
-        if version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&version) {
             return Err(NoHeader::Version(version));
         }
         let mut cluster = [0; 16];
         cluster.copy_from_slice(&bytes[16..32]);
         Ok(SegmentHeader {
+            version,
             identity: Identity {
                 cluster: ClusterId(u128::from_le_bytes(cluster)),
                 node: NodeId(u64_at(bytes, 32)),
@@ -274,6 +299,7 @@ pub(crate) enum Record<'a> {
     HardState(&'a [u8]),
     Life(Incarnation),
     Seal(SegmentNumber, Salt),
+    Origin(Origin),
 }
 
 /// An entry whose payload still lies in the segment.
@@ -315,6 +341,7 @@ pub(crate) const TRUNCATION_LEN: usize = RECORD_OVERHEAD + 8;
 pub(crate) const COMPACTION_LEN: usize = RECORD_OVERHEAD + 24;
 pub(crate) const LIFE_LEN: usize = RECORD_OVERHEAD + 8;
 pub(crate) const SEAL_LEN: usize = RECORD_OVERHEAD + 16;
+pub(crate) const ORIGIN_LEN: usize = RECORD_OVERHEAD + 32;
 
 /// Encodes one batch into a buffer that is used again and again.
 #[derive(Debug, Default)]
@@ -380,6 +407,14 @@ impl BatchWriter {
 
     pub(crate) fn seal(&mut self, next: SegmentNumber, salt: Salt) {
         self.numbers(SEAL, &[next.0, salt.0]);
+    }
+
+    pub(crate) fn origin(&mut self, origin: &Origin) {
+        let start = self.start(ORIGIN, 0, 32);
+        self.out.extend_from_slice(&origin.cluster.0.to_le_bytes());
+        self.out.extend_from_slice(&origin.node.0.to_le_bytes());
+        self.out.extend_from_slice(&origin.incarnation.0.to_le_bytes());
+        self.end(start);
     }
 
     /// Pads, counts and signs. Returns the batch.
@@ -480,6 +515,11 @@ fn decode_body<'a>(header: &[u8], body: &'a [u8]) -> Option<Record<'a>> {
         (HARD_STATE, _) => Record::HardState(body),
         (LIFE, 8) => Record::Life(Incarnation(number(0))),
         (SEAL, 16) => Record::Seal(SegmentNumber(number(0)), Salt(number(1))),
+        (ORIGIN, 32) => Record::Origin(Origin {
+            cluster: ClusterId(u128::from(number(1)) << 64 | u128::from(number(0))),
+            node: NodeId(number(2)),
+            incarnation: Incarnation(number(3)),
+        }),
         _ => return None,
     };
     Some(record)

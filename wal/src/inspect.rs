@@ -8,6 +8,7 @@ use bytes::Bytes;
 use synod_core::{Identity, Incarnation, LogIndex, Run, Stamp};
 
 use crate::error::WalError;
+use crate::format::{Origin, version_for};
 use crate::lock::Lock;
 use crate::recovery::{Scan, SegmentSummary, scan};
 use crate::wal::{open_log, placed};
@@ -19,6 +20,10 @@ use crate::{Disk, FileDisk};
 pub struct Inspection {
     /// Whose it is.
     pub identity: Identity,
+    /// The version of the format that it is written in.
+    pub version: u32,
+    /// The log that it was made from by force, if it was.
+    pub origin: Option<Origin>,
     /// The last life that was begun.
     pub incarnation: Incarnation,
     /// The last hard state written.
@@ -59,9 +64,12 @@ impl Inspection {
     /// # Errors
     /// As [`Inspection::of_folder`], without the lock.
     pub fn of(disk: &impl Disk) -> Result<Inspection, WalError> {
-        let Scan { identity, summaries, index, life, hard_state, torn, leftovers, .. } = scan(disk, None)?;
+        let Scan { identity, origin, summaries, index, life, hard_state, torn, leftovers, .. } =
+            scan(disk, None)?;
         Ok(Inspection {
             identity,
+            version: version_for(origin.as_ref()),
+            origin,
             incarnation: life,
             hard_state,
             compacted: index.compacted(),
@@ -83,6 +91,10 @@ impl fmt::Display for Inspection {
         writeln!(f, "cluster      {cluster}")?;
         writeln!(f, "node         {node}")?;
         writeln!(f, "group        {group}")?;
+        writeln!(f, "format       version {}", self.version)?;
+        if let Some(Origin { cluster, node, incarnation }) = self.origin {
+            writeln!(f, "forced       from cluster {cluster}, {node}, after its life {}", incarnation.0)?;
+        }
         writeln!(f, "incarnation  {}", self.incarnation.0)?;
         match &self.hard_state {
             Some(state) => {

@@ -65,6 +65,17 @@
 //! sector of it or loses one later, the batch looks torn. Every start and every clean end ([`Engine::close`], dropping a
 //! [`Wal`]) writes one batch more, and puts everything before it beyond doubt.
 //!
+//! # Versions
+//!
+//! Segments name the version of their format. A log is written in the lowest one that can say what it holds: version 2
+//! where it was made from another log by force, version 1 everywhere else. A segment of a later version than
+//! [`FORMAT_VERSION`] is refused with [`WalError::Version`], and nothing is changed.
+//!
+//! # When most members are lost
+//!
+//! [`force_new_cluster`] makes the log of one node that is left the log of a new cluster, which it is alone in. It may
+//! lose what was decided, and decide what was not.
+//!
 //! # Invariants
 //!
 //! | invariant | where it is kept | where it is checked |
@@ -78,13 +89,14 @@
 //!
 //! # Features
 //!
-//! - `cli` (default): the binary `wal`, which shows and verifies logs.
+//! - `cli` (default): the binary `wal`, which shows and verifies logs, and makes new clusters by force.
 //! - `redb`: a second durable storage in the module `redb`, which shows how to write one.
 
 mod disk;
 mod engine;
 mod error;
 mod file_disk;
+mod force;
 mod format;
 mod index;
 mod inspect;
@@ -101,7 +113,8 @@ pub use disk::{Disk, DiskFile};
 pub use engine::Engine;
 pub use error::WalError;
 pub use file_disk::FileDisk;
-pub use format::{FORMAT_VERSION, SegmentNumber};
+pub use force::{Forced, force_new_cluster, force_new_cluster_on};
+pub use format::{FORMAT_VERSION, Origin, SegmentNumber};
 pub use inspect::Inspection;
 pub use options::{OptionsError, WalOptions};
 pub use recovery::SegmentSummary;

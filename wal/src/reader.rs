@@ -131,6 +131,25 @@ fn each_entry<F: DiskFile>(
     Err(WalError::corrupt(&segment.name, extent.end(), what))
 }
 
+/// Calls `visit` with all the entries of a log that nobody writes, in order, a few that are consecutive at a time.
+pub(crate) fn for_each_run<F: DiskFile>(
+    index: &Index,
+    segments: &BTreeMap<SegmentNumber, Segment<F>>,
+    mut visit: impl FnMut(Vec<Entry>) -> Result<(), WalError>,
+) -> Result<(), WalError> {
+    for extent in index.extents_from(LogIndex(0)) {
+        let segment = segments.get(&extent.segment).expect("a segment with entries is kept");
+        let bytes = read_extent(segment, extent)?;
+        let mut run = Vec::new();
+        each_entry(segment, extent, &bytes, |entry| {
+            run.push(entry);
+            true
+        })?;
+        visit(run)?;
+    }
+    Ok(())
+}
+
 /// The answer to a read, as it grows.
 struct Answer {
     range: IndexRange,

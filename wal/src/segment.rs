@@ -92,6 +92,8 @@ pub(crate) fn segment_number(name: &str) -> Option<SegmentNumber> {
 #[derive(Debug)]
 pub(crate) struct Preparation<D> {
     pub(crate) disk: Arc<D>,
+    /// Of the format.
+    pub(crate) version: u32,
     pub(crate) identity: Identity,
     pub(crate) number: SegmentNumber,
     /// The life that makes it.
@@ -137,7 +139,13 @@ impl<D: Disk> Preparation<D> {
             len: self.len,
         };
         segment.blank(0, Self::BURST_BYTES)?;
-        let header = SegmentHeader { identity: self.identity, number: self.number, salt, len: self.len };
+        let header = SegmentHeader {
+            version: self.version,
+            identity: self.identity,
+            number: self.number,
+            salt,
+            len: self.len,
+        };
         segment.write(0, &header.encode())?;
         fill(&segment)?;
         segment.sync()?;

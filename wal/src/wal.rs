@@ -122,7 +122,7 @@ fn shown(folder: &Path) -> String {
 
 /// Makes the folder and those around it, and makes each durable in the one that holds it: a log whose folder is lost
 /// in a crash is lost.
-fn make_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
     fs::create_dir_all(folder)?;
     for made in missing.into_iter().filter(|made| !made.as_os_str().is_empty()) {
@@ -137,7 +137,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes the name of `folder` durable in the folder that holds it.
-fn sync_entry(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_entry(folder: &Path) -> io::Result<()> {
     match folder.canonicalize()?.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),

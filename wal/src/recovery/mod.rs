@@ -11,8 +11,8 @@ use synod_core::{Entry, Identity, Incarnation, LogIndex};
 
 use crate::error::WalError;
 use crate::format::{
-    BATCH, BATCH_HEADER_LEN, BatchHeader, BatchNumber, CUT, Checksums, Record, SECTOR, SEGMENT_HEADER_LEN,
-    Salt, SegmentHeader, SegmentNumber, decode_record, is_blank,
+    BATCH, BATCH_HEADER_LEN, BatchHeader, BatchNumber, CUT, Checksums, FORMAT_VERSION, NoHeader, Origin,
+    Record, SECTOR, SEGMENT_HEADER_LEN, Salt, SegmentHeader, SegmentNumber, decode_record, is_blank,
 };
 use crate::index::{Change, Extent, Index, note_entry};
 use crate::segment::{Segment, TEMPORARY, read_full, segment_name, segment_number};
@@ -24,6 +24,8 @@ use cases::{Found, Place, Use, Verdict};
 #[derive(Debug)]
 pub(crate) struct Scan<F> {
     pub(crate) identity: Identity,
+    /// What it was made from, if it was.
+    pub(crate) origin: Option<Origin>,
     /// Every segment that is needed, the one that is written last.
     pub(crate) segments: BTreeMap<SegmentNumber, Segment<F>>,
     pub(crate) summaries: Vec<SegmentSummary>,
@@ -76,7 +78,8 @@ pub struct SegmentSummary {
 /// Reads the log. `expected` is whose it must be; `None` takes anybody's.
 ///
 /// # Errors
-/// [`WalError::NoLog`], [`WalError::Foreign`], [`WalError::Corrupt`] or [`WalError::Io`]. Nothing was changed.
+/// [`WalError::NoLog`], [`WalError::Foreign`], [`WalError::Version`], [`WalError::Corrupt`] or [`WalError::Io`].
+/// Nothing was changed.
 pub(crate) fn scan<D: Disk>(disk: &D, expected: Option<&Identity>) -> Result<Scan<D::File>, WalError> {
     let names = disk.list().map_err(WalError::io("list", "the folder"))?;
     let mut numbers: Vec<SegmentNumber> = names.iter().filter_map(|name| segment_number(name)).collect();
@@ -159,8 +162,10 @@ fn load<D: Disk>(disk: &D, number: SegmentNumber) -> Result<(SegmentHeader, Load
     let file_len = file.len().map_err(WalError::io("size", &name))?;
     let mut sector = [0; SECTOR];
     let read = read_full(&file, 0, &mut sector).map_err(WalError::io("read", &name))?;
-    let header =
-        SegmentHeader::decode(&sector[..read]).map_err(|why| WalError::corrupt(&name, 0, why.to_string()))?;
+    let header = SegmentHeader::decode(&sector[..read]).map_err(|why| match why {
+        NoHeader::Version(found) => WalError::Version { file: name.clone(), found, known: FORMAT_VERSION },
+        NoHeader::Magic | NoHeader::Checksum => WalError::corrupt(&name, 0, why.to_string()),
+    })?;
     if header.number != number {
         let what = format!("the segment in this file is number {}", header.number);
         return Err(WalError::corrupt(&name, 40, what));
@@ -225,6 +230,7 @@ struct Reading<'a, D: Disk> {
 /// The scan as far as it is known.
 struct Partial<F> {
     identity: Identity,
+    origin: Option<Origin>,
     segments: BTreeMap<SegmentNumber, Segment<F>>,
     summaries: Vec<SegmentSummary>,
     index: Index,
@@ -241,6 +247,7 @@ impl<'a, D: Disk> Reading<'a, D> {
     fn new(disk: &'a D, identity: Identity, numbers: &'a [SegmentNumber]) -> Reading<'a, D> {
         let scan = Partial {
             identity,
+            origin: None,
             segments: BTreeMap::new(),
             summaries: Vec::new(),
             index: Index::default(),
@@ -436,6 +443,7 @@ impl<'a, D: Disk> Reading<'a, D> {
                         self.scan.checkpoint = Some(segment.number);
                     }
                 }
+                Record::Origin(origin) => self.scan.origin = Some(origin),
                 Record::Seal(number, salt) if number == segment.number.next() => {
                     following = Some(NextSegment { number, salt: Some(salt) });
                 }
@@ -462,6 +470,7 @@ impl<'a, D: Disk> Reading<'a, D> {
     fn end(self) -> Result<Scan<D::File>, WalError> {
         let Partial {
             identity,
+            origin,
             segments,
             summaries,
             index,
@@ -478,6 +487,7 @@ impl<'a, D: Disk> Reading<'a, D> {
         let next = self.next.expect("a log without a batch is refused");
         Ok(Scan {
             identity,
+            origin,
             segments,
             summaries,
             index,
