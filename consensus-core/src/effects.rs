@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Entries, IndexRange, LoadId, LogIndex, NodeId, WriteId};
+use crate::{Entries, IndexRange, LoadId, LogIndex, NodeId, Stamp, WriteId};
 
 /// One atomic write. Storages apply its fields in order; after a crash all of it is there, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,10 @@ pub struct Write {
     pub id: WriteId,
     /// False: nobody waits for it, so it may ride on the next write.
     pub forced: bool,
-    /// First, every entry at or above this position is removed.
+    /// First, every entry at or below this position is replaced by a snapshot: it is removed, and the compaction
+    /// bound stands here, with this stamp. Entries above stay. Without effect at or below the bound.
+    pub install: Option<(LogIndex, Stamp)>,
+    /// Then every entry at or above this position is removed.
     pub truncate_from: Option<LogIndex>,
     /// Then these are put at their positions, in order.
     pub puts: Vec<Entries>,
@@ -25,7 +28,8 @@ impl Write {
     /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.truncate_from.is_none()
+        self.install.is_none()
+            && self.truncate_from.is_none()
             && self.puts.is_empty()
             && self.compact_to.is_none()
             && self.hard_state.is_none()
@@ -59,9 +63,9 @@ pub struct Load {
 /// Filled by a [`crate::Machine`], drained by its host once per flush with [`Effects::settle`].
 ///
 /// # Merging within one flush
-/// A put after a truncation normalises, `truncate_from(i)` drops buffered puts at or above `i`, and the
-/// last hard state wins. An empty unit is not written, and a message held on it waits for the previous one
-/// that was forced.
+/// A put after a truncation normalises, `truncate_from(i)` drops buffered puts at or above `i`, `install(i)` drops
+/// what was buffered for positions at or below `i` and nothing above, and the last hard state wins. An empty unit is
+/// not written, and a message held on it waits for the previous one that was forced.
 #[derive(Clone, Debug)]
 pub struct Effects<M, E> {
     unit: Write,
@@ -126,8 +130,35 @@ impl<M, E> Effects<M, E> {
         self.unit.id
     }
 
+    /// Lets a snapshot that is durable stand for every entry at or below `index`, the last of which had `stamp`.
+    /// What stands above stays, what is put above later as well. Returns the unit that makes it durable.
+    ///
+    /// # Panics
+    /// If this unit installs a later snapshot already: a log never goes back.
+    pub fn install(&mut self, index: LogIndex, stamp: Stamp) -> WriteId {
+        assert!(
+            self.unit.install.is_none_or(|(earlier, _)| earlier <= index),
+            "a snapshot replaces an earlier one, never a later one"
+        );
+        self.unit.install = Some((index, stamp));
+        let first = index.next();
+        let above = IndexRange::new(first, LogIndex(u64::MAX));
+        for put in &mut self.unit.puts {
+            *put = put.slice(above);
+        }
+        self.unit.puts.retain(|put| !put.is_empty());
+        // Fields apply in their order, and a truncation lies above the bound.
+        self.unit.truncate_from = self.unit.truncate_from.map(|from| from.max(first));
+        self.unit.compact_to = self.unit.compact_to.filter(|through| *through > index);
+        self.unit.forced = true;
+        self.unit.id
+    }
+
     /// Removes every entry at or below `through`. Nobody waits for it.
     pub fn compact_to(&mut self, through: LogIndex) {
+        if self.unit.install.is_some_and(|(bound, _)| bound >= through) {
+            return;
+        }
         let highest = self.unit.compact_to.map_or(through, |earlier| earlier.max(through));
         self.unit.compact_to = Some(highest);
     }
@@ -269,6 +300,53 @@ mod tests {
         assert_eq!(unit.truncate_from, Some(LogIndex(7)));
         assert_eq!(unit.puts, [run(5, 2, 1), run(7, 1, 2)]);
         assert!(unit.forced);
+    }
+
+    const STAMP: Stamp = Stamp { high: 9, low: 0 };
+
+    #[test]
+    fn an_install_drops_what_was_buffered_at_or_below_it_and_nothing_above() {
+        let mut effects: Effects<(), ()> = Effects::new();
+        effects.put(run(5, 6, 1));
+        effects.compact_to(LogIndex(4));
+        effects.install(LogIndex(7), STAMP);
+        effects.put(run(11, 1, 2));
+        effects.compact_to(LogIndex(6));
+        let unit = effects.settle().unwrap();
+        assert_eq!(unit.install, Some((LogIndex(7), STAMP)));
+        assert_eq!(unit.puts, [run(8, 3, 1), run(11, 1, 2)]);
+        assert_eq!((unit.truncate_from, unit.compact_to), (None, None));
+        assert!(unit.forced, "somebody restores from it");
+    }
+
+    #[test]
+    fn a_truncation_before_an_install_still_removes_what_stood_above_it() {
+        let mut effects: Effects<(), ()> = Effects::new();
+        effects.truncate_from(LogIndex(3));
+        effects.install(LogIndex(7), STAMP);
+        assert_eq!(effects.unit().truncate_from, Some(LogIndex(8)));
+        effects.truncate_from(LogIndex(12));
+        assert_eq!(effects.unit().truncate_from, Some(LogIndex(8)));
+    }
+
+    #[test]
+    fn a_compaction_above_an_install_stands_and_the_later_snapshot_wins() {
+        let mut effects: Effects<(), ()> = Effects::new();
+        effects.install(LogIndex(7), STAMP);
+        effects.compact_to(LogIndex(9));
+        effects.install(LogIndex(8), STAMP);
+        assert_eq!(effects.unit().compact_to, Some(LogIndex(9)));
+        assert_eq!(effects.unit().install, Some((LogIndex(8), STAMP)));
+        effects.install(LogIndex(9), STAMP);
+        assert_eq!(effects.unit().compact_to, None);
+    }
+
+    #[test]
+    #[should_panic(expected = "never a later one")]
+    fn an_earlier_snapshot_does_not_replace_a_later_one() {
+        let mut effects: Effects<(), ()> = Effects::new();
+        effects.install(LogIndex(7), STAMP);
+        effects.install(LogIndex(6), STAMP);
     }
 
     #[test]

@@ -42,6 +42,10 @@ impl Tail {
 
     /// Lays a unit over what was there.
     pub(crate) fn write(&mut self, unit: &Write) {
+        if let Some((through, _)) = unit.install {
+            self.compacted = self.compacted.max(through);
+            self.log.compact_to(through);
+        }
         if let Some(from) = unit.truncate_from {
             self.log.truncate_from(from);
         }

@@ -156,6 +156,12 @@ impl Model {
     pub(crate) fn complete_one(&mut self) {
         let Some(unit) = self.pending.pop_front() else { return };
         self.durable = unit.id;
+        if let Some((through, stamp)) = unit.install
+            && self.compacted.is_none_or(|(bound, _)| bound < through)
+        {
+            self.compacted = Some((through, stamp));
+            self.log.compact_to(through);
+        }
         if let Some(from) = unit.truncate_from {
             self.log.truncate_from(from);
         }
@@ -194,6 +200,7 @@ mod tests {
         Write {
             id: WriteId(id),
             forced: true,
+            install: None,
             truncate_from: Some(LogIndex(first)),
             puts: vec![entries],
             compact_to: None,

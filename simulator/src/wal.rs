@@ -168,6 +168,7 @@ impl Bench {
         let mut unit = Write {
             id: WriteId(self.unit),
             forced: true,
+            install: None,
             truncate_from: None,
             puts: Vec::new(),
             compact_to: None,

@@ -445,6 +445,13 @@ impl<D: Disk> Log<D> {
 
     /// Encodes a unit; `before` are the units of the same batch that precede it.
     fn encode(&mut self, unit: &Write, before: &[Write]) {
+        if let Some((through, stamp)) = unit.install
+            && self.bound(before).is_none_or(|bound| bound < through)
+        {
+            // What a snapshot replaces is compacted; the stamp is the snapshot's and not that of an entry here.
+            self.writer.compaction(through, stamp);
+            self.changes.push(Change::Compact(through, stamp));
+        }
         if let Some(from) = unit.truncate_from {
             self.writer.truncation(from);
             self.changes.push(Change::Truncate(from));
@@ -457,7 +464,10 @@ impl<D: Disk> Log<D> {
             note_entry(&mut self.changes, extent);
         }
         if let Some(through) = unit.compact_to
-            && self.bound(before).is_none_or(|bound| bound < through)
+            && self
+                .bound(before)
+                .max(unit.install.map(|(bound, _)| bound))
+                .is_none_or(|bound| bound < through)
         {
             let stamp = self.stamp_at(through, unit, before);
             self.writer.compaction(through, stamp);
@@ -471,7 +481,8 @@ impl<D: Disk> Log<D> {
     /// The compaction bound after `before`.
     fn bound(&self, before: &[Write]) -> Option<LogIndex> {
         let durable = self.shared.read().index.compacted().map(|(bound, _)| bound);
-        before.iter().filter_map(|unit| unit.compact_to).chain(durable).max()
+        let installed = |unit: &Write| unit.install.map(|(bound, _)| bound);
+        before.iter().filter_map(|unit| unit.compact_to.max(installed(unit))).chain(durable).max()
     }
 
     /// The stamp at `index` after `before` and the puts of `unit`; zero where no entry is.
@@ -549,9 +560,10 @@ fn unit_len(unit: &Write) -> usize {
     let entries = unit.puts.iter().flat_map(|put| put.iter());
     let puts = entries.map(|entry| entry_len(entry.payload.len())).fold(0, usize::saturating_add);
     let truncation = unit.truncate_from.map_or(0, |_| TRUNCATION_LEN);
+    let install = unit.install.map_or(0, |_| COMPACTION_LEN);
     let compaction = unit.compact_to.map_or(0, |_| COMPACTION_LEN);
     let hard_state = unit.hard_state.as_ref().map_or(0, |state| RECORD_OVERHEAD + state.len());
-    [truncation, compaction, hard_state].into_iter().fold(puts, usize::saturating_add)
+    [install, truncation, compaction, hard_state].into_iter().fold(puts, usize::saturating_add)
 }
 
 fn batch_len_checked(records_len: usize) -> Result<usize, WalError> {

@@ -126,6 +126,11 @@ impl RedbStorage {
 fn apply(transaction: &WriteTransaction, unit: &Write) -> Result<(), StorageError> {
     let mut log = transaction.open_table(LOG).map_err(failed("open a table"))?;
     let mut meta = transaction.open_table(META).map_err(failed("open a table"))?;
+    if let Some((through, stamp)) = unit.install
+        && compacted(&meta)?.is_none_or(|(bound, _)| bound < through)
+    {
+        compact(&mut log, &mut meta, through, stamp)?;
+    }
     if let Some(from) = unit.truncate_from {
         log.retain_in(from.0.., |_, _| false).map_err(failed("write"))?;
     }
@@ -137,16 +142,27 @@ fn apply(transaction: &WriteTransaction, unit: &Write) -> Result<(), StorageErro
         && compacted(&meta)?.is_none_or(|(bound, _)| bound < through)
     {
         let stamp = stamp_at(&log, through)?;
-        log.retain_in(..=through.0, |_, _| false).map_err(failed("write"))?;
-        let mut bound = Vec::with_capacity(24);
-        for number in [through.0, stamp.high, stamp.low] {
-            bound.extend_from_slice(&number.to_le_bytes());
-        }
-        meta.insert(COMPACTED, &bound[..]).map_err(failed("write"))?;
+        compact(&mut log, &mut meta, through, stamp)?;
     }
     if let Some(state) = &unit.hard_state {
         meta.insert(HARD_STATE, &state[..]).map_err(failed("write"))?;
     }
+    Ok(())
+}
+
+/// Removes everything at or below `through`; `stamp` stood there.
+fn compact(
+    log: &mut Table<'_, u64, &[u8]>,
+    meta: &mut Table<'_, &str, &[u8]>,
+    through: LogIndex,
+    stamp: Stamp,
+) -> Result<(), StorageError> {
+    log.retain_in(..=through.0, |_, _| false).map_err(failed("write"))?;
+    let mut bound = Vec::with_capacity(24);
+    for number in [through.0, stamp.high, stamp.low] {
+        bound.extend_from_slice(&number.to_le_bytes());
+    }
+    meta.insert(COMPACTED, &bound[..]).map_err(failed("write"))?;
     Ok(())
 }
 

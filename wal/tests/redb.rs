@@ -34,7 +34,7 @@ impl StorageHarness for OnRedb {
 fn redb_passes() {
     let report = run_all(&mut OnRedb { root: tempfile::tempdir().unwrap(), logs: 0 });
     report.assert_passed();
-    assert_eq!(report.passed.len(), 20);
+    assert_eq!(report.passed.len(), 21);
 }
 
 #[test]

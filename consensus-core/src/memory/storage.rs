@@ -55,6 +55,12 @@ impl MemoryStorage {
 
 impl Log {
     fn apply(&mut self, unit: &Write) {
+        if let Some((through, stamp)) = unit.install
+            && self.compacted.is_none_or(|(bound, _)| bound < through)
+        {
+            self.compacted = Some((through, stamp));
+            self.entries.compact_to(through);
+        }
         if let Some(from) = unit.truncate_from {
             self.entries.truncate_from(from);
         }

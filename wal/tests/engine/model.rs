@@ -23,6 +23,12 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn apply(&mut self, unit: &Write) {
+        if let Some((through, stamp)) = unit.install
+            && self.compacted.is_none_or(|(bound, _)| bound < through)
+        {
+            self.compacted = Some((through, stamp));
+            self.entries.retain(|index, _| *index > through);
+        }
         if let Some(from) = unit.truncate_from {
             self.entries.retain(|index, _| *index < from);
         }
@@ -110,6 +116,14 @@ impl Script {
             2 => {
                 let from = last + 2 + self.below(3);
                 unit.puts.push(self.run(from, 2));
+            }
+            4 if last > bound && self.below(3) == 0 => {
+                // A snapshot from elsewhere: above a part of the log, or beyond all of it.
+                let through = bound + 1 + self.below(last - bound + 4);
+                unit.install = Some((LogIndex(through), Stamp { high: 1 << 32, low: self.units }));
+                if self.below(2) == 0 {
+                    unit.truncate_from = Some(LogIndex(through + 1));
+                }
             }
             3 if last > bound + 8 => {
                 let through = last - self.below(6);

@@ -233,6 +233,32 @@ pub fn reads_are_bounded_prefixes(harness: &mut dyn StorageHarness) -> Result<()
     Ok(())
 }
 
+/// An installed snapshot replaces everything at or below its index and nothing above, and its stamp stands at the bound,
+/// whatever stood there before; one at or below the bound changes nothing.
+///
+/// # Errors
+/// [`ConformanceFailure`] if the claim does not hold.
+pub fn a_snapshot_stands_for_what_is_at_or_below_it(
+    harness: &mut dyn StorageHarness,
+) -> Result<(), ConformanceFailure> {
+    let mut log = Subject::create("a_snapshot_stands_for_what_is_at_or_below_it", harness)?;
+    log.write(put([run(1, 9, 1)]))?;
+    log.write(install(4, 7))?;
+    log.reopen()?;
+    // Beyond the end of the log, with entries after it and a hard state in the same unit.
+    log.write(Write {
+        truncate_from: Some(LogIndex(21)),
+        hard_state: Some(Bytes::from_static(b"term 9")),
+        puts: vec![run(21, 2, 9)],
+        ..install(20, 8)
+    })?;
+    log.reopen()?;
+    // The bound of one unit holds for the next ones of its batch.
+    log.write_batch(vec![install(19, 3), compact(21), install(21, 3), install(23, 9), compact(23)])?;
+    log.write(put([run(24, 2, 9)]))?;
+    log.reopen()
+}
+
 /// A read that starts at or below the compaction bound is refused with the bound; one above it is not.
 ///
 /// # Errors
@@ -397,6 +423,10 @@ pub fn a_superseded_life_is_refused(harness: &mut dyn StorageHarness) -> Result<
 
 fn truncate(from: u64) -> Write {
     Write { truncate_from: Some(LogIndex(from)), ..unit() }
+}
+
+fn install(through: u64, stamp: u64) -> Write {
+    Write { install: Some((LogIndex(through), Stamp { high: stamp, low: 0 })), ..unit() }
 }
 
 fn compact(through: u64) -> Write {

@@ -11,12 +11,12 @@ use crate::{Identity, Storage};
 
 pub use checks::{
     a_batch_applies_its_units_in_order, a_foreign_identity_is_refused, a_new_log_is_empty,
-    a_put_replaces_its_index_and_nothing_else, a_superseded_life_is_refused,
-    a_truncation_and_a_put_fit_into_one_unit, a_truncation_removes_the_tail_and_nothing_else,
-    a_unit_applies_its_fields_in_order, a_write_before_recovery_is_refused,
-    compaction_keeps_the_stamp_at_its_bound, compaction_may_end_in_a_hole,
-    compaction_may_pass_the_last_index, empty_and_huge_payloads_survive, every_field_of_an_entry_survives,
-    every_life_is_one_higher, puts_are_sparse, reads_are_bounded_prefixes,
+    a_put_replaces_its_index_and_nothing_else, a_snapshot_stands_for_what_is_at_or_below_it,
+    a_superseded_life_is_refused, a_truncation_and_a_put_fit_into_one_unit,
+    a_truncation_removes_the_tail_and_nothing_else, a_unit_applies_its_fields_in_order,
+    a_write_before_recovery_is_refused, compaction_keeps_the_stamp_at_its_bound,
+    compaction_may_end_in_a_hole, compaction_may_pass_the_last_index, empty_and_huge_payloads_survive,
+    every_field_of_an_entry_survives, every_life_is_one_higher, puts_are_sparse, reads_are_bounded_prefixes,
     reads_at_or_below_the_compaction_bound_say_so, the_compaction_bound_never_goes_back,
     the_last_hard_state_survives,
 };
@@ -91,6 +91,7 @@ const CHECKS: &[Check<Needs, Run>] = checks![
         compaction_may_end_in_a_hole,
         compaction_may_pass_the_last_index,
         the_compaction_bound_never_goes_back,
+        a_snapshot_stands_for_what_is_at_or_below_it,
         reads_are_bounded_prefixes,
         reads_at_or_below_the_compaction_bound_say_so,
         the_last_hard_state_survives,

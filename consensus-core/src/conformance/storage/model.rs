@@ -18,6 +18,12 @@ pub(super) struct Model {
 impl Model {
     /// Applies the fields of a unit in their order.
     pub(super) fn apply(&mut self, unit: &Write) {
+        if let Some((through, stamp)) = unit.install
+            && self.compacted.is_none_or(|(bound, _)| bound < through)
+        {
+            self.compacted = Some((through, stamp));
+            self.entries.retain(|index, _| *index > through);
+        }
         if let Some(from) = unit.truncate_from {
             self.entries.retain(|index, _| *index < from);
         }

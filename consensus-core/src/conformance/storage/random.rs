@@ -77,8 +77,14 @@ impl Draw {
     fn unit(&mut self, model: &Model) -> Write {
         let first = model.first_readable();
         let mut unit = put([]);
+        let mut first = first;
+        if self.below(16) == 0 {
+            let bound = LogIndex(first.0 - 1).advance(self.below(20));
+            unit.install = Some((bound, Stamp { high: 1 + self.below(4), low: self.below(3) }));
+            first = first.max(bound.next());
+        }
         if self.below(4) == 0 {
-            let span = model.last_index().distance_from(first) + 3;
+            let span = model.last_index().0.saturating_sub(first.0) + 3;
             unit.truncate_from = Some(first.advance(self.below(span)));
         }
         for _ in 0..self.below(4) {
@@ -97,7 +103,10 @@ impl Draw {
         if unit.is_empty() || self.below(4) == 0 {
             unit.hard_state = Some(Bytes::from(self.below(1 << 20).to_string()));
         }
-        unit.forced = unit.truncate_from.is_some() || !unit.puts.is_empty() || self.below(2) == 0;
+        unit.forced = unit.install.is_some()
+            || unit.truncate_from.is_some()
+            || !unit.puts.is_empty()
+            || self.below(2) == 0;
         unit
     }
 
