@@ -5,47 +5,84 @@ use std::hash::BuildHasher;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
-use synod_core::{Applied, Outputs, Reign, StateMachine, StateMachineError};
+use synod_core::{Applied, LogIndex, Outputs, Reign, StateMachine, StateMachineError};
 
 /// What a replica of a comparison runs: one type, so that whoever starts replicas need not be generic.
 #[derive(Clone, Debug)]
-pub enum Replicated {
-    /// Keys and values; the query [`STATE_QUERY`] shows a digest of all of them.
+pub struct Replicated {
+    content: Content,
+    /// The index of the last command that was applied.
+    through: LogIndex,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
     Store(Store),
-    /// A sequence of lines; any query shows its digest.
     Lines(Lines),
 }
 
-/// The query that asks for the state as a whole. No key is empty.
+/// The query that asks for the state as a whole; the answer is a [`State`]. No key is empty.
 pub const STATE_QUERY: Bytes = Bytes::new();
 
-impl Replicated {
-    /// No key has a value.
-    #[must_use]
-    pub fn store() -> Replicated {
-        Replicated::Store(Store::default())
+/// A state as a whole, and which one it is: between two replicas only states of one index can be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The index of the last command in it; 0 if there is none.
+    pub through: LogIndex,
+    /// A digest of it. Of lines, a [`Summary`].
+    pub content: Bytes,
+}
+
+impl State {
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(8 + self.content.len());
+        out.put_u64_le(self.through.0);
+        out.put_slice(&self.content);
+        out.freeze()
     }
 
-    /// No line yet.
+    /// Reads the answer to [`STATE_QUERY`]; `None` if it is not one.
+    #[must_use]
+    pub fn decode(mut answer: Bytes) -> Option<State> {
+        let through = LogIndex(answer.try_get_u64_le().ok()?);
+        Some(State { through, content: answer })
+    }
+}
+
+impl Replicated {
+    /// Keys and values, none yet.
+    #[must_use]
+    pub fn store() -> Replicated {
+        Replicated { content: Content::Store(Store::default()), through: LogIndex(0) }
+    }
+
+    /// A sequence of lines, none yet.
     #[must_use]
     pub fn lines() -> Replicated {
-        Replicated::Lines(Lines::default())
+        Replicated { content: Content::Lines(Lines::default()), through: LogIndex(0) }
     }
 }
 
 impl StateMachine for Replicated {
     fn apply(&mut self, batch: &[Applied<'_>], out: &mut Outputs) -> Result<(), StateMachineError> {
-        match self {
-            Replicated::Store(store) => store.apply(batch, out),
-            Replicated::Lines(lines) => lines.apply(batch, out),
+        if let Some(last) = batch.last() {
+            self.through = last.index;
+        }
+        match &mut self.content {
+            Content::Store(store) => store.apply(batch, out),
+            Content::Lines(lines) => lines.apply(batch, out),
         }
     }
 
     fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError> {
-        match self {
-            Replicated::Store(store) => store.query(query),
-            Replicated::Lines(lines) => lines.query(query),
+        let answer = match &self.content {
+            Content::Store(store) => store.query(query)?,
+            Content::Lines(lines) => lines.query(query)?,
+        };
+        if query != STATE_QUERY {
+            return Ok(answer);
         }
+        Ok(State { through: self.through, content: answer }.encode())
     }
 }
 
@@ -245,7 +282,7 @@ pub fn lines_of(file: &Bytes) -> Vec<Bytes> {
 #[cfg(test)]
 mod tests {
     use synod_checker::ValueId;
-    use synod_core::{LogIndex, NodeId, RequestId};
+    use synod_core::{NodeId, RequestId};
 
     use super::*;
     use crate::workload::Format;
@@ -290,10 +327,13 @@ mod tests {
             let applied = Applied { index: LogIndex(3), reign, request: RequestId::NONE, payload };
             machine.apply(&[applied], &mut out).unwrap();
         }
-        let summary = Summary::decode(&machine.query(&STATE_QUERY).unwrap()).unwrap();
+        let state = State::decode(machine.query(&STATE_QUERY).unwrap()).unwrap();
+        assert_eq!(state.through, LogIndex(3));
+        let summary = Summary::decode(&state.content).unwrap();
         assert_eq!((summary.lines, summary.reigns, out.len()), (2, 2, 2));
         assert_eq!(summary.hex(), digest(&[b"x", b""]));
         assert_eq!(Summary::decode(b"short"), None);
+        assert_eq!(State::decode(Bytes::from_static(b"short")), None);
     }
 
     fn apply(store: &mut Replicated, payload: &Bytes) -> Bytes {

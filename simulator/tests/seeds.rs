@@ -69,6 +69,14 @@ fn raft_passes_a_few_hundred_seeds_at_three_and_five_replicas_and_every_fault_ha
 }
 
 #[test]
+fn a_log_whose_newest_segment_lost_its_header_is_refused_and_not_cut() {
+    // The seal that names the segment is lost as well: found as a silently shorter log.
+    let simulated = Simulated::named("wal").expect("the log engine is simulated");
+    let outcome = simulated.run(Level::Protocol, 3153, 3, false).outcome;
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
+#[test]
 fn the_log_engine_alone_passes_two_hundred_seeds_and_every_fault_of_a_device_happens() {
     let simulated = Simulated::named("wal").expect("the log engine is simulated");
     let sweep = Sweep {

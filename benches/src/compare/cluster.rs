@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_core::{LogIndex, Membership, NodeId, Reign};
+use bytes::Bytes;
+use synod_core::{Membership, NodeId, Reign};
 use synod_runtime::{Consistency, Node};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::contenders::{Contender, Life, LifeError, Network};
 use crate::logs::Logs;
 use crate::options::{StorageKind, TransportKind};
-use crate::state_machine::{Replicated, STATE_QUERY};
+use crate::state_machine::{Replicated, STATE_QUERY, State};
 
 /// Replicas `1..=n` in this process. Where they are found is told by [`Seats`].
 pub struct Cluster {
@@ -120,18 +121,19 @@ impl Cluster {
         traffic
     }
 
-    /// Each replica's answer to [`STATE_QUERY`] at one applied index common to all; none if they do not come
-    /// to rest at one in `patience`.
-    pub async fn states(&self, patience: Duration) -> Option<Vec<bytes::Bytes>> {
+    /// Each replica's state after the last command that any of them has applied, as a [`State`] tells it; none if
+    /// they do not come to rest at one in `patience`.
+    pub async fn states(&self, patience: Duration) -> Option<Vec<Bytes>> {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
-            if let Some(index) = self.common_index()
+            // What a node publishes may be old: it tells when asking is worth while, and the states themselves tell
+            // whether they are of one index.
+            if self.are_at_rest()
                 && let Some(states) = timeout_at(deadline, self.ask_all()).await.ok().flatten()
-                && self.common_index() == Some(index)
+                && states.windows(2).all(|pair| pair[0].through == pair[1].through)
             {
-                return Some(states);
+                return Some(states.into_iter().map(|state| state.content).collect());
             }
-            // Progress is published every few milliseconds.
             sleep(Duration::from_millis(10)).await;
         }
         None
@@ -143,16 +145,17 @@ impl Cluster {
         futures::future::join_all(nodes).await;
     }
 
-    /// The index that every replica has applied, if it is one, and nobody knows of more.
-    fn common_index(&self) -> Option<LogIndex> {
+    /// True if every replica has applied what was decided, as far as they have published it.
+    fn are_at_rest(&self) -> bool {
         let statuses: Vec<_> = (0..self.replicas.len()).map(|at| self.running(at).status()).collect();
-        let most = statuses.iter().map(|status| status.decided).max()?;
-        statuses.iter().all(|status| status.applied == most && status.stopped().is_none()).then_some(most)
+        let most = statuses.iter().map(|status| status.decided).max();
+        statuses.iter().all(|status| Some(status.applied) == most && status.stopped().is_none())
     }
 
-    async fn ask_all(&self) -> Option<Vec<bytes::Bytes>> {
+    async fn ask_all(&self) -> Option<Vec<State>> {
         let asks = (0..self.replicas.len()).map(|at| self.running(at).read(STATE_QUERY, Consistency::Local));
-        futures::future::try_join_all(asks).await.ok()
+        let answers: Vec<Bytes> = futures::future::try_join_all(asks).await.ok()?;
+        answers.into_iter().map(State::decode).collect()
     }
 
     fn running(&self, at: usize) -> &Node {

@@ -26,7 +26,7 @@ pub(crate) struct Place {
     pub(crate) gap: bool,
     /// Something stands here or further on in this segment.
     pub(crate) rest: bool,
-    /// A later batch stands further on or in another segment.
+    /// A later batch stands further on or in another segment, or a later segment without its header is not blank.
     pub(crate) later: bool,
 }
 

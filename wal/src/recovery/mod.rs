@@ -180,6 +180,24 @@ fn load<D: Disk>(disk: &D, number: SegmentNumber) -> Result<(SegmentHeader, Load
     Ok((header, Loaded { segment, bytes }))
 }
 
+/// True if anything stands behind the place of the header, whatever it is.
+fn holds_something<D: Disk>(disk: &D, number: SegmentNumber) -> Result<bool, WalError> {
+    let name = segment_name(number);
+    let file = disk.open(&name).map_err(WalError::io("open", &name))?;
+    let mut chunk = vec![0; 64 << 10];
+    let mut offset = SEGMENT_HEADER_LEN;
+    loop {
+        let read = read_full(&file, offset, &mut chunk).map_err(WalError::io("read", &name))?;
+        if !is_blank(&chunk[..read]) {
+            return Ok(true);
+        }
+        if read < chunk.len() {
+            return Ok(false);
+        }
+        offset += read as u64;
+    }
+}
+
 /// Walks over whole batches.
 struct Batches<'a> {
     bytes: &'a [u8],
@@ -382,7 +400,8 @@ impl<'a, D: Disk> Reading<'a, D> {
         Ok(place)
     }
 
-    /// True if a segment above `segment` holds a batch that is later than all that were replayed.
+    /// True if a segment above `segment` holds a batch that is later than all that were replayed, or has lost its
+    /// header and holds something: a spare is blank, and has its header before it has its name.
     fn is_used_after(&self, segment: SegmentNumber) -> Result<bool, WalError> {
         for number in self.numbers.iter().filter(|number| **number > segment) {
             match load(self.disk, *number) {
@@ -392,7 +411,12 @@ impl<'a, D: Disk> Reading<'a, D> {
                         return Ok(true);
                     }
                 }
-                Ok(_) | Err(WalError::Corrupt { .. }) => {}
+                Ok(_) => {}
+                Err(WalError::Corrupt { .. }) => {
+                    if holds_something(self.disk, *number)? {
+                        return Ok(true);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -218,6 +218,33 @@ fn a_sector_that_was_acknowledged_and_is_blank_is_refused_once_anything_followed
 }
 
 #[test]
+fn a_segment_whose_header_and_the_seal_before_it_are_lost_is_not_taken_for_a_spare() {
+    for ends_cleanly in [true, false] {
+        let log = whole_log(4, 20, ends_cleanly);
+        let used: Vec<&str> = log
+            .contents
+            .files()
+            .filter(|(name, bytes)| {
+                name.starts_with("segment-") && bytes[8 * SECTOR..].iter().any(|byte| *byte != 0)
+            })
+            .map(|(name, _)| name)
+            .collect();
+        let [.., sealed, newest] = used[..] else { panic!("{used:?}") };
+        for header in [0x00, 0xA5] {
+            let what = format!("{sealed} has lost its seal, {newest} its header");
+            let outcome = log.opens(&what, |contents| {
+                contents.damage(sealed, |bytes| {
+                    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap() / SECTOR;
+                    bytes[last * SECTOR..][..SECTOR].fill(0);
+                });
+                contents.damage(newest, |bytes| bytes[..SECTOR].fill(header));
+            });
+            assert_eq!(outcome, Opened::Refused, "{what}");
+        }
+    }
+}
+
+#[test]
 fn sectors_at_the_wrong_place_are_never_taken_for_others() {
     let log = whole_log(6, 15, true);
     for from_name in log.names() {
