@@ -205,6 +205,12 @@ impl Epochs {
         self.kept.map_or(FencingToken(0), |epoch| epoch.number)
     }
 
+    /// The node that the highest number kept here belongs to; none if none is kept.
+    #[must_use]
+    pub fn kept_for(&self) -> Option<NodeId> {
+        self.kept.map(|epoch| epoch.claimant.node)
+    }
+
     fn ask<M, E>(
         &mut self,
         now: Instant,

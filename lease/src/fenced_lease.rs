@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
-use synod_core::{DecodeError, Effects, Input, Instant, Machine, OpenError, Start, Wire, WireReader};
+use synod_core::{DecodeError, Effects, Input, Instant, Machine, NodeId, OpenError, Start, Wire, WireReader};
 
 use crate::FencingToken;
 use crate::epochs::{EpochMessage, Epochs};
@@ -176,6 +176,15 @@ impl FencedLease {
         self.lease.remaining(now).map(|remaining| now + remaining)
     }
 
+    /// Whom this replica remembers as the holder, and until when; with the token if this replica keeps that too. A hint:
+    /// only the holder knows that it is one.
+    #[must_use]
+    pub fn remembered(&self, now: Instant) -> Option<(NodeId, Instant, Option<FencingToken>)> {
+        let (node, until) = self.lease.remembered(now)?;
+        let token = (self.epochs.kept_for() == Some(node)).then(|| self.epochs.kept());
+        Some((node, until, token))
+    }
+
     /// The highest token that this replica keeps, whoever holds it.
     #[must_use]
     pub fn epoch(&self) -> FencingToken {
@@ -229,7 +238,7 @@ impl Wire for FencedMessage {
 mod tests {
     use std::time::Duration;
 
-    use synod_core::{Membership, NodeId, Recovered};
+    use synod_core::{Membership, Recovered};
 
     use super::*;
 
@@ -262,6 +271,8 @@ mod tests {
         let mut effects = step(&mut machine, 7_001, Input::Persisted(unit.id));
         let events: Vec<FencedEvent> = effects.drain_events().collect();
         assert!(matches!(events[..], [FencedEvent::Held { token: FencingToken(1), .. }]), "{events:?}");
+        let remembered = machine.remembered(Instant(7_001_000_000));
+        assert_eq!(remembered, Some((NodeId(1), Instant(12_000_000_000), Some(FencingToken(1)))));
 
         let mut effects = step(&mut machine, 10_000, Input::Tick);
         assert!(effects.settle().is_none(), "a renewal writes nothing");

@@ -108,7 +108,13 @@ const LAYERS: &[Layer] = &[
     layer("replica", &["consensus-core"], &[], true),
     layer("runtime", &["consensus-core", "replica"], &["raft", "multipaxos", "zab", "checker"], false),
     layer("eventual", &["consensus-core", "clocks"], &[], false),
-    layer("elect", &["consensus-core", "lease", "replica", "runtime"], &["raft", "multipaxos", "zab"], false),
+    // Its binary is a whole node: a protocol, a log and a transport, behind the feature `cli`.
+    layer(
+        "elect",
+        &["consensus-core", "lease", "replica", "runtime", "raft", "wal", "transport"],
+        &["multipaxos", "zab"],
+        false,
+    ),
     layer(
         "coordination",
         &["consensus-core", "replica", "runtime"],

@@ -57,7 +57,17 @@ impl Acceptor {
     }
 
     fn remembered(&self, now: Instant) -> Option<Ballot> {
-        self.accepted.filter(|(_, until)| *until > now).map(|(ballot, _)| ballot)
+        self.holder(now).map(|(ballot, _)| ballot)
+    }
+
+    /// The highest ballot promised in this life.
+    pub(crate) fn promised(&self) -> Option<Ballot> {
+        self.promised
+    }
+
+    /// Who is remembered, and until when.
+    pub(crate) fn holder(&self, now: Instant) -> Option<(Ballot, Instant)> {
+        self.accepted.filter(|(_, until)| *until > now)
     }
 }
 

@@ -271,6 +271,12 @@ impl PaxosLease {
         self.holder.remaining(now)
     }
 
+    /// Whom this replica remembers as the holder, and until when: a hint, for only the holder knows that it is one.
+    #[must_use]
+    pub fn remembered(&self, now: Instant) -> Option<(NodeId, Instant)> {
+        self.acceptor.holder(now).map(|(ballot, until)| (ballot.proposer, until))
+    }
+
     /// What happened so far.
     #[must_use]
     pub fn counters(&self) -> LeaseCounters {
@@ -321,8 +327,10 @@ impl PaxosLease {
     // --- the proposer ---
 
     fn begin_round(&mut self, now: Instant, effects: &mut Effects<Message, LeaseEvent>) {
+        // Above whatever others have tried meanwhile: a holder that renews would be refused by those it promised to.
+        let seen = self.round.max(self.acceptor.promised().map_or(0, |promised| promised.round));
         // Rounds are only ever used up by a peer that lies about them; then nothing is proposed any more.
-        let Some(round) = self.round.checked_add(1) else { return self.rest(now) };
+        let Some(round) = seen.checked_add(1) else { return self.rest(now) };
         self.round = round;
         self.counters.rounds += 1;
         let ballot = Ballot { round, proposer: self.node, life: self.life };
