@@ -315,6 +315,9 @@ where
             match event {
                 LogEvent::Decided(through) => self.decided = through,
                 LogEvent::Refused { why, .. } => panic!("a command was refused: {why}"),
+                LogEvent::SendSnapshot { .. } | LogEvent::DiscardSnapshot(_) => {
+                    panic!("nothing was compacted")
+                }
                 LogEvent::ReadReady { .. } | LogEvent::ReadFailed { .. } | LogEvent::Role(_) => {}
             }
         }

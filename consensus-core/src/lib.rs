@@ -57,6 +57,7 @@ mod protocol;
 mod recovered;
 
 mod service;
+mod snapshot;
 mod state_machine;
 mod storage;
 mod transport;
@@ -77,10 +78,16 @@ pub use id::{
 pub use lease::ClockBound;
 pub use machine::{ConfigError, Input, Machine, OpenError, Start};
 pub use membership::{Member, Membership, MembershipError, SessionLimits};
-pub use protocol::{LogCall, LogEvent, Protocol, ProtocolConfig, Refusal, Role, Route, Status};
+pub use protocol::{
+    Described, LogCall, LogEvent, Protocol, ProtocolConfig, Refusal, Role, Route, SnapshotOutcome, Status,
+};
 pub use quorum::{NodeSet, QuorumError, QuorumSystem};
 pub use recovered::{Identity, Recovered, Run};
 pub use service::Service;
+pub use snapshot::{
+    SnapshotAck, SnapshotChunk, SnapshotContents, SnapshotError, SnapshotHead, SnapshotId, SnapshotMeta,
+    SnapshotProgress, SnapshotReader, SnapshotSource, SnapshotStore, SnapshotWriter,
+};
 pub use sparse_log::SparseLog;
 pub use state_machine::{Applied, Decode, Encode, Operation, Outputs, StateMachine, StateMachineError};
 pub use storage::{Compacted, Loaded, LogReader, ReadError, Storage, StorageError};

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{NodeId, NodeSet, QuorumError, QuorumSystem};
+use bytes::{BufMut, BytesMut};
+
+use crate::wire::put_count;
+use crate::{DecodeError, NodeId, NodeSet, QuorumError, QuorumSystem, Wire, WireReader};
 
 /// One member of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +156,42 @@ impl fmt::Display for Membership {
     }
 }
 
+impl Wire for Membership {
+    fn wire_len(&self) -> usize {
+        let members: usize = self.members.iter().map(|member| 8 + 4 + member.address.len()).sum();
+        4 + members + self.quorums.wire_len() + 4 + 4
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        put_count(out, self.members.len());
+        for member in &self.members {
+            out.put_u64_le(member.id.0);
+            put_count(out, member.address.len());
+            out.put_slice(member.address.as_bytes());
+        }
+        self.quorums.encode(out);
+        out.put_u32_le(self.sessions.window);
+        out.put_u32_le(self.sessions.sessions_max);
+    }
+
+    fn decode(from: &mut WireReader) -> Result<Membership, DecodeError> {
+        const IMPOSSIBLE: DecodeError = DecodeError::Impossible { what: "membership" };
+        let count = from.count(12)?;
+        if count > Membership::MEMBERS_MAX {
+            return Err(IMPOSSIBLE);
+        }
+        let mut members = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (id, address) = (NodeId(from.u64()?), from.bytes()?);
+            let address = String::from_utf8(address.to_vec()).map_err(|_| IMPOSSIBLE)?;
+            members.push(Member { id, address });
+        }
+        let quorums = QuorumSystem::decode(from)?;
+        let sessions = SessionLimits { window: from.u32()?, sessions_max: from.u32()? };
+        Membership::new(members, quorums, sessions).map_err(|_| IMPOSSIBLE)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,5 +220,40 @@ mod tests {
         let membership = Membership::of_ids([3, 1, 2]).unwrap();
         assert_eq!(membership.peers_of(NodeId(2)).collect::<Vec<_>>(), [NodeId(1), NodeId(3)]);
         assert_eq!(membership.to_string(), "{n1 n2 n3} deciding by majority(2 of {n1 n2 n3})");
+    }
+
+    #[test]
+    fn every_membership_survives_the_wire_and_no_cut_of_it_is_one() {
+        let mut all = vec![Membership::of_addresses([(1, "a:1"), (2, ""), (7, "[::1]:9")]).unwrap()];
+        let members = all[0].members().to_vec();
+        let ids = || members.iter().map(|member| member.id);
+        let counted = QuorumSystem::Counted { members: ids().collect(), election: 3, replication: 1 };
+        let weighted = QuorumSystem::Weighted {
+            members: ids().map(|id| (id, 1)).collect(),
+            election: 2,
+            replication: 2,
+        };
+        let joint = QuorumSystem::Joint {
+            old: Box::new(QuorumSystem::majority(ids())),
+            new: Box::new(counted.clone()),
+        };
+        for quorums in [counted, weighted, joint] {
+            all.push(Membership::new(members.clone(), quorums, SessionLimits::default()).unwrap());
+        }
+        for membership in all {
+            let bytes = membership.to_bytes();
+            assert_eq!(bytes.len(), membership.wire_len());
+            assert_eq!(Membership::from_bytes(bytes.clone()).unwrap(), membership);
+            for len in 0..bytes.len() {
+                assert!(Membership::from_bytes(bytes.slice(..len)).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn joint_systems_without_end_are_refused() {
+        let mut bytes = BytesMut::new();
+        bytes.put_bytes(3, 1 << 16);
+        assert!(QuorumSystem::from_bytes(bytes.freeze()).is_err());
     }
 }

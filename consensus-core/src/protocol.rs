@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Command, ConfigError, LogIndex, Machine, Membership, NodeId, ReadId, Reign, Wire};
+use crate::{
+    Command, ConfigError, LogIndex, Machine, Membership, NodeId, ReadId, Reign, SnapshotId, SnapshotMeta,
+    Stamp, Wire,
+};
 
 /// A machine that orders one log.
 ///
@@ -14,6 +17,23 @@ pub trait Protocol: Machine<Call = LogCall, Event = LogEvent, Message: Wire> + C
 
     /// How the protocol stands.
     fn status(&self) -> Status;
+
+    /// What a snapshot through `index`, which is decided, must say so that another replica can go on from it.
+    /// `None` if it is not known any more, or if this protocol cannot go on from a snapshot: then none is taken, and
+    /// the log is not compacted.
+    fn describe(&self, index: LogIndex) -> Option<Described> {
+        let _ = index;
+        None
+    }
+}
+
+/// What a protocol knows of its log as of one decided index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The stamp of the entry there.
+    pub stamp: Stamp,
+    /// Who took part.
+    pub membership: Arc<Membership>,
 }
 
 /// The settings of a protocol; names the protocol, so that a builder can infer it.
@@ -48,6 +68,42 @@ pub enum LogCall {
         /// Names the answer.
         id: ReadId,
     },
+    /// A durable snapshot holds everything through `index`: what is at or below `compact_to` may be removed from the
+    /// log ([`Effects::compact_to`](crate::Effects::compact_to)). What lies between is kept for peers that are a
+    /// little slow.
+    SnapshotTaken {
+        /// What the snapshot holds.
+        index: LogIndex,
+        /// What the host would have removed; not above `index`.
+        compact_to: LogIndex,
+    },
+    /// A durable, verified snapshot is offered: one that a peer sent, or the newest of this replica's own after a start,
+    /// since the life before may have ended before it was taken over. Either the protocol lets it stand for its log
+    /// through there ([`Effects::install`](crate::Effects::install)), removes what cannot follow it, and decides through it;
+    /// or it knows that what stands in its log is the same, decides through it and answers
+    /// [`LogEvent::DiscardSnapshot`]; or it knows as much already, and answers just that.
+    SnapshotArrived {
+        /// Which.
+        id: SnapshotId,
+        /// What it stands for.
+        meta: SnapshotMeta,
+    },
+    /// Answers [`LogEvent::SendSnapshot`].
+    SnapshotSent {
+        /// The peer.
+        to: NodeId,
+        /// How it ended.
+        outcome: SnapshotOutcome,
+    },
+}
+
+/// How the sending of a snapshot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// The peer has everything through this index, unless it crashed meanwhile: the log may be tried from here.
+    Taken(LogIndex),
+    /// There was no snapshot, or it did not arrive. Asking again is right, after a while.
+    Failed,
 }
 
 /// What the host of a protocol is told.
@@ -76,6 +132,14 @@ pub enum LogEvent {
         /// Why.
         why: Refusal,
     },
+    /// A peer needs entries that this log does not hold any more: send it a snapshot. Answered by
+    /// [`LogCall::SnapshotSent`]; asking again before is without effect.
+    SendSnapshot {
+        /// The peer.
+        to: NodeId,
+    },
+    /// The snapshot that was offered brings nothing new.
+    DiscardSnapshot(SnapshotId),
     /// The replica's role, leader or reign changed.
     Role(Role),
 }

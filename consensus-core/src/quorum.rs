@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{LogIndex, NodeId};
+use bytes::{BufMut, BytesMut};
+
+use crate::wire::put_count;
+use crate::{DecodeError, LogIndex, NodeId, Wire, WireReader};
 
 /// A set of members, in ascending order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -368,6 +371,86 @@ impl fmt::Display for QuorumSystem {
             QuorumSystem::Joint { old, new } => write!(f, "joint({old} and {new})"),
         }
     }
+}
+
+impl Wire for QuorumSystem {
+    fn wire_len(&self) -> usize {
+        1 + match self {
+            QuorumSystem::Majority { members } => 4 + 8 * members.len(),
+            QuorumSystem::Counted { members, .. } => 4 + 8 * members.len() + 16,
+            QuorumSystem::Weighted { members, .. } => 4 + 12 * members.len() + 16,
+            QuorumSystem::Joint { old, new } => old.wire_len() + new.wire_len(),
+        }
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        let put_members = |out: &mut BytesMut, members: &NodeSet| {
+            put_count(out, members.len());
+            for member in members.iter() {
+                out.put_u64_le(member.0);
+            }
+        };
+        match self {
+            QuorumSystem::Majority { members } => {
+                out.put_u8(0);
+                put_members(out, members);
+            }
+            QuorumSystem::Counted { members, election, replication } => {
+                out.put_u8(1);
+                put_members(out, members);
+                out.put_u64_le(*election as u64);
+                out.put_u64_le(*replication as u64);
+            }
+            QuorumSystem::Weighted { members, election, replication } => {
+                out.put_u8(2);
+                put_count(out, members.len());
+                for (member, weight) in members {
+                    out.put_u64_le(member.0);
+                    out.put_u32_le(*weight);
+                }
+                out.put_u64_le(*election);
+                out.put_u64_le(*replication);
+            }
+            QuorumSystem::Joint { old, new } => {
+                out.put_u8(3);
+                old.encode(out);
+                new.encode(out);
+            }
+        }
+    }
+
+    fn decode(from: &mut WireReader) -> Result<QuorumSystem, DecodeError> {
+        decode_within(from, JOINTS_MAX)
+    }
+}
+
+/// How deep joint systems may lie in each other on the wire: no reader may be made to recurse without end.
+const JOINTS_MAX: usize = 4;
+
+fn decode_within(from: &mut WireReader, joints: usize) -> Result<QuorumSystem, DecodeError> {
+    const IMPOSSIBLE: DecodeError = DecodeError::Impossible { what: "quorum system" };
+    let nodes = |from: &mut WireReader| -> Result<NodeSet, DecodeError> {
+        let count = from.count(8)?;
+        (0..count).map(|_| Ok(NodeId(from.u64()?))).collect()
+    };
+    let size = |from: &mut WireReader| usize::try_from(from.u64()?).map_err(|_| IMPOSSIBLE);
+    Ok(match from.u8()? {
+        0 => QuorumSystem::Majority { members: nodes(from)? },
+        1 => QuorumSystem::Counted { members: nodes(from)?, election: size(from)?, replication: size(from)? },
+        2 => {
+            let count = from.count(12)?;
+            let members = (0..count)
+                .map(|_| Ok((NodeId(from.u64()?), from.u32()?)))
+                .collect::<Result<_, DecodeError>>()?;
+            QuorumSystem::Weighted { members, election: from.u64()?, replication: from.u64()? }
+        }
+        3 if joints > 0 => QuorumSystem::Joint {
+            old: Box::new(decode_within(from, joints - 1)?),
+            new: Box::new(decode_within(from, joints - 1)?),
+        },
+        3 => return Err(IMPOSSIBLE),
+        value => return Err(DecodeError::Unknown { what: "quorum system", value: u64::from(value) }),
+    })
 }
 
 #[cfg(test)]

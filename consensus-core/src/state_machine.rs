@@ -1,12 +1,14 @@
 //! What a state machine is, and a thin typed layer over opaque bytes.
 
+use std::io;
+
 use bytes::Bytes;
 
-use crate::{DecodeError, LogIndex, Reign, RequestId, Service};
+use crate::{DecodeError, LogIndex, Reign, RequestId, Service, SnapshotSource};
 
 /// What the log drives: deterministic, so that equal logs give equal states.
 ///
-/// A state machine is rebuilt from the log at every start. It sees each command at most once: duplicates
+/// A state machine is rebuilt from a snapshot and the log at every start. It sees each command at most once: duplicates
 /// are dropped before it.
 pub trait StateMachine: Send + 'static {
     /// Applies decided commands in order and gives [`Outputs::reply`] one reply for each.
@@ -23,6 +25,22 @@ pub trait StateMachine: Send + 'static {
     /// # Errors
     /// [`StateMachineError`] is handed to the caller; the node goes on.
     fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError>;
+
+    /// Its state now, to be written down elsewhere while this one goes on: an immutable copy, or one that is shared until
+    /// either side changes. `None` if it cannot be written down; then its log is never compacted.
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        None
+    }
+
+    /// Becomes what a [`SnapshotSource`] of another replica, or of an earlier life, wrote. What was here before is gone,
+    /// also if it fails.
+    ///
+    /// # Errors
+    /// [`StateMachineError`] if the bytes are not such; the node stops.
+    fn restore(&mut self, from: &mut dyn io::Read) -> Result<(), StateMachineError> {
+        let _ = from;
+        Err(StateMachineError::new("it cannot be restored from a snapshot"))
+    }
 
     /// What it does of its own accord; none for most.
     fn service(&mut self) -> Option<&mut dyn Service> {

@@ -5,7 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::wire::{COMMAND_LEN_MIN, put_bytes, put_count};
 use crate::{
-    ClientId, Command, DecodeError, GroupId, Identity, Incarnation, NodeId, Sequence, Wire, WireReader,
+    ClientId, Command, DecodeError, GroupId, Identity, Incarnation, NodeId, Sequence, SnapshotAck,
+    SnapshotChunk, Wire, WireReader,
 };
 
 /// Carries envelopes between nodes. It may lose, repeat and reorder them; it never changes one.
@@ -85,6 +86,10 @@ pub enum Packet<M> {
     Forward(Forward),
     /// Answers on their way back.
     ForwardReply(ForwardReply),
+    /// A piece of a snapshot.
+    SnapshotChunk(SnapshotChunk),
+    /// Answers a piece of a snapshot.
+    SnapshotAck(SnapshotAck),
 }
 
 /// Proposals and queries that a replica hands on because it does not lead.
@@ -184,6 +189,8 @@ impl<M: Wire> Wire for Packet<M> {
             Packet::Protocol(message) => message.wire_len(),
             Packet::Forward(forward) => forward.wire_len(),
             Packet::ForwardReply(reply) => reply.wire_len(),
+            Packet::SnapshotChunk(chunk) => chunk.wire_len(),
+            Packet::SnapshotAck(ack) => ack.wire_len(),
         }
     }
 
@@ -201,6 +208,14 @@ impl<M: Wire> Wire for Packet<M> {
                 out.put_u8(2);
                 reply.encode(out);
             }
+            Packet::SnapshotChunk(chunk) => {
+                out.put_u8(3);
+                chunk.encode(out);
+            }
+            Packet::SnapshotAck(ack) => {
+                out.put_u8(4);
+                ack.encode(out);
+            }
         }
     }
 
@@ -209,6 +224,8 @@ impl<M: Wire> Wire for Packet<M> {
             0 => Ok(Packet::Protocol(M::decode(from)?)),
             1 => Ok(Packet::Forward(Forward::decode(from)?)),
             2 => Ok(Packet::ForwardReply(ForwardReply::decode(from)?)),
+            3 => Ok(Packet::SnapshotChunk(SnapshotChunk::decode(from)?)),
+            4 => Ok(Packet::SnapshotAck(SnapshotAck::decode(from)?)),
             value => Err(DecodeError::Unknown { what: "packet", value: u64::from(value) }),
         }
     }

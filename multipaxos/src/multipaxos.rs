@@ -249,6 +249,12 @@ impl Machine for MultiPaxos {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id }) => self.on_read(id, effects),
+            // No snapshot is taken of this log yet: see `Protocol::describe`.
+            Input::Call(
+                LogCall::SnapshotTaken { .. }
+                | LogCall::SnapshotArrived { .. }
+                | LogCall::SnapshotSent { .. },
+            ) => {}
             Input::Tick => self.on_tick(now, effects),
         }
     }

@@ -34,6 +34,12 @@ pub struct Counters {
     pub loads: u64,
     /// Times a peer needed entries that are compacted: it cannot catch up from the log.
     pub out_of_reach: u64,
+    /// Times entries were compacted.
+    pub compactions: u64,
+    /// Snapshots that took the place of the log.
+    pub installs: u64,
+    /// Snapshots that no correct peer sends.
+    pub snapshots_refused: u64,
     /// Commit notices sent.
     pub commit_notices: u64,
     /// Heartbeat rounds begun for reads.

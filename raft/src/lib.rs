@@ -139,12 +139,12 @@
 //! - *A vote request is not repeated* within an election: the next election asks again.
 //! - *Quorums* come from the membership. Two election quorums must meet, or a term could have two leaders;
 //!   [`Raft`] refuses to open otherwise.
+//! - *Snapshots* (section 7) are the host's: it takes them, and carries them to a peer that needs compacted entries
+//!   ([`LogEvent::SendSnapshot`](synod_core::LogEvent::SendSnapshot)). The peer's replica decides what one replaces.
+//!   Meanwhile the peer hears heartbeats; if no snapshot arrives, it is tried again once per election timeout.
 //!
 //! # Not here yet
 //!
-//! - *Snapshots*: a peer that needs compacted entries is out of reach of this log. It hears heartbeats, is
-//!   tried again once per election timeout and is counted in [`Counters::out_of_reach`]. Sending a snapshot
-//!   belongs where a peer is blocked in `replication.rs`; installing one, where `log.rs` knows its base.
 //! - *Membership change*: the membership is that of [`synod_core::Start`]. It will follow the log's end:
 //!   taken over where entries are appended, given back where they are truncated. Votes, commits and rounds
 //!   are counted by its [`synod_core::QuorumSystem`] already.
@@ -168,6 +168,7 @@ mod progress;
 mod election;
 mod read;
 mod replication;
+mod snapshot;
 
 mod raft;
 

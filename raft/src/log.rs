@@ -144,6 +144,33 @@ impl Log {
         }
     }
 
+    /// Removes every entry at or below `index`, which is one of them.
+    pub(crate) fn compact_to(&mut self, index: LogIndex) {
+        let term = self.term_at(index).expect("only what is there is compacted");
+        self.base = Position { term, index };
+        let first = index.next();
+        let keep = self.runs.partition_point(|run| run.first <= first);
+        self.runs.drain(..keep.saturating_sub(1));
+        if index == self.last_index {
+            self.runs.clear();
+        } else if let Some(run) = self.runs.first_mut() {
+            run.first = first;
+        }
+        while self.tail.front().is_some_and(|segment| segment.entries.last_index() <= index) {
+            let segment = self.tail.pop_front().expect("just seen");
+            self.tail_weight -= segment.weight;
+        }
+    }
+
+    /// A snapshot stands for everything through `base`, and nothing follows it.
+    pub(crate) fn restart_after(&mut self, base: Position) {
+        self.base = base;
+        self.last_index = base.index;
+        self.runs.clear();
+        self.tail.clear();
+        self.tail_weight = 0;
+    }
+
     /// Removes every entry at or above `from`.
     pub(crate) fn truncate_from(&mut self, from: LogIndex) {
         assert!(from > self.base.index, "Leader Completeness: a compacted entry is decided and stays");
@@ -252,6 +279,35 @@ mod tests {
 
     fn terms(log: &Log) -> Vec<u64> {
         (log.base().index.0 + 1..=log.last_index().0).map(|i| log.term_at(LogIndex(i)).unwrap().0).collect()
+    }
+
+    #[test]
+    fn compaction_keeps_the_terms_of_what_is_left() {
+        let all = [1, 1, 2, 2, 2, 5, 7, 7];
+        for bound in 1..=all.len() as u64 {
+            let mut compacted = log(&all);
+            compacted.compact_to(LogIndex(bound));
+            assert_eq!(compacted.base(), at(all[bound as usize - 1], bound));
+            assert_eq!(terms(&compacted), all[bound as usize..]);
+            assert_eq!(compacted.last(), at(7, 8));
+            assert_eq!(
+                compacted.last_not_above(at(4, 8)),
+                at(if bound < 5 { 2 } else { all[bound as usize - 1] }, bound.max(5))
+            );
+            compacted.append(entries(9, &[7, 9]), 1);
+            assert_eq!(compacted.term_at(LogIndex(9)), Some(Term(7)));
+            assert_eq!(compacted.last(), at(9, 10));
+        }
+    }
+
+    #[test]
+    fn a_log_goes_on_after_a_snapshot() {
+        let mut log = log(&[1, 1, 2]);
+        log.restart_after(at(4, 9));
+        assert_eq!((log.base(), log.last()), (at(4, 9), at(4, 9)));
+        assert!(log.collect(LogIndex(9), 9, usize::MAX).is_none());
+        log.append(entries(10, &[4, 5]), 1);
+        assert_eq!(terms(&log), [4, 5]);
     }
 
     fn at(term: u64, index: u64) -> Position {

@@ -32,8 +32,10 @@ pub(crate) struct Progress {
     pub(crate) told: LogIndex,
     /// Entries that are being read back from storage for this peer: nothing is sent meanwhile.
     pub(crate) load: Option<LoadId>,
-    /// The peer needs compacted entries: nothing is tried before this instant.
+    /// The peer needs compacted entries and could not be sent a snapshot: nothing is tried before this instant.
     pub(crate) blocked_until: Option<Instant>,
+    /// The peer needs compacted entries: a snapshot is on its way.
+    awaits_snapshot: bool,
 }
 
 /// How a leader sends to a peer.
@@ -74,6 +76,7 @@ impl Progress {
             told: LogIndex::ZERO,
             load: None,
             blocked_until: None,
+            awaits_snapshot: false,
         }
     }
 
@@ -88,7 +91,7 @@ impl Progress {
     /// How much may be sent now, given the last index there is; `None` for nothing at all. Room for no
     /// entries stands for a bare probe.
     pub(crate) fn room(&self, last: LogIndex, window: Room, append: Room) -> Option<Room> {
-        if self.load.is_some() || self.blocked_until.is_some() {
+        if self.load.is_some() || self.blocked_until.is_some() || self.awaits_snapshot {
             return None;
         }
         match self.flow {
@@ -132,6 +135,7 @@ impl Progress {
             self.progress_at = now;
             self.fallbacks = 0;
         }
+        self.awaits_snapshot = false;
         let planned = self.next;
         if self.flow == Flow::Replicate {
             while let Some((_, weight)) = self.in_flight.front().filter(|(last, _)| *last <= self.matched) {
@@ -188,9 +192,26 @@ impl Progress {
         self.blocked_until = self.blocked_until.filter(|until| *until > now);
     }
 
-    /// The peer needs entries that are compacted.
+    /// The peer needs entries that are compacted, and a snapshot is sent to it. Nothing else is until that ends.
+    pub(crate) fn await_snapshot(&mut self) {
+        self.forget_in_flight();
+        self.flow = Flow::Probe { waiting: false, bare: false };
+        self.awaits_snapshot = true;
+    }
+
+    /// The peer took a snapshot over that ends at `index`, so the logs may match there. Only its answer to an append
+    /// tells that they do.
+    pub(crate) fn resume_after(&mut self, index: LogIndex) {
+        if self.awaits_snapshot {
+            self.awaits_snapshot = false;
+            self.next = self.next.max(index.next());
+        }
+    }
+
+    /// The peer needs entries that are compacted, and could not be sent a snapshot.
     pub(crate) fn block(&mut self, until: Instant) {
         self.forget_in_flight();
+        self.awaits_snapshot = false;
         self.flow = Flow::Probe { waiting: false, bare: false };
         self.blocked_until = Some(until);
     }

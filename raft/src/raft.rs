@@ -6,8 +6,9 @@ use std::time::Duration;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use synod_core::{
-    ConfigError, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership, NodeId, NodeSet,
-    OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status, Wire, WriteId,
+    ConfigError, Described, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership, NodeId,
+    NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status, Wire,
+    WriteId,
 };
 
 use crate::codec::HardState;
@@ -208,6 +209,11 @@ impl Machine for Raft {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id }) => self.on_read(id, effects),
+            Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
+            Input::Call(LogCall::SnapshotArrived { id, meta }) => {
+                self.on_snapshot_arrived(now, id, &meta, effects);
+            }
+            Input::Call(LogCall::SnapshotSent { to, outcome }) => self.on_snapshot_sent(now, to, outcome),
             Input::Tick => self.on_tick(now, effects),
         }
     }
@@ -259,6 +265,11 @@ impl Protocol for Raft {
             decided: self.decided,
             membership: Arc::clone(&self.membership),
         }
+    }
+
+    fn describe(&self, index: LogIndex) -> Option<Described> {
+        let term = self.log.term_at(index).filter(|_| index <= self.decided)?;
+        Some(Described { stamp: term.stamp(), membership: Arc::clone(&self.membership) })
     }
 }
 

@@ -212,7 +212,8 @@ impl Raft {
                 let prev_term = self.log.term_at(prev);
                 let Some(prev_term) = prev_term.filter(|_| prev >= self.log.base().index) else {
                     self.counters.out_of_reach += 1;
-                    peer.block(now + self.config.election_timeout);
+                    peer.await_snapshot();
+                    effects.event(LogEvent::SendSnapshot { to: peer.node });
                     break;
                 };
                 let prev = Position { term: prev_term, index: prev };
@@ -248,7 +249,8 @@ impl Raft {
         let segment = result.ok().and_then(|loaded| join(loaded, next));
         let (Some(segment), Some(prev_term)) = (segment, self.log.term_at(next.prev())) else {
             self.counters.out_of_reach += 1;
-            peer.block(now + self.config.election_timeout);
+            peer.await_snapshot();
+            effects.event(LogEvent::SendSnapshot { to: peer.node });
             return;
         };
         let prev = Position { term: prev_term, index: next.prev() };

@@ -10,7 +10,7 @@ use synod_core::{
     Applied, ClientId, Command, Compacted, Entries, Forward, ForwardReply, ForwardedQuery, GroupId, Inbound,
     Incarnation, IndexRange, Input, Instant, Kind, LoadId, Loaded, LogCall, LogEvent, LogIndex, NodeId,
     OpenError, Outputs, Packet, Protocol, ProtocolConfig, QueryOutcome, Refusal, Reign, RequestId,
-    RequestOutcome, Route, Sequence, SparseLog, Start, StateMachine, Status, Wire, WriteId,
+    RequestOutcome, Route, Sequence, SnapshotOutcome, SparseLog, Start, StateMachine, Status, Wire, WriteId,
 };
 
 use crate::clients::{Clients, Room};
@@ -221,6 +221,7 @@ where
             match packet {
                 Packet::Forward(forward) => self.on_forward(from, forward),
                 Packet::ForwardReply(reply) => self.on_forward_reply(now, reply),
+                Packet::SnapshotChunk(_) | Packet::SnapshotAck(_) => self.counters.rejected += 1,
                 Packet::Protocol(_) => {}
             }
         }
@@ -591,6 +592,12 @@ where
                 LogEvent::ReadReady { id, index } => self.reads.ready(id, index),
                 LogEvent::ReadFailed { id, .. } => self.reads.failed(now, self.retry_after, id),
                 LogEvent::Refused { command, why } => self.on_refused(now, command, why),
+                // None is taken yet, and so nothing is compacted.
+                LogEvent::SendSnapshot { to } => {
+                    let call = LogCall::SnapshotSent { to, outcome: SnapshotOutcome::Failed };
+                    self.host.step(now, Input::Call(call));
+                }
+                LogEvent::DiscardSnapshot(_) => {}
                 LogEvent::Role(_) => {
                     self.events.push(ReplicaEvent::StatusChanged);
                     self.follow_route();

@@ -509,6 +509,8 @@ impl<S: Subject> World<S> {
                     Packet::Protocol(message) => S::fingerprint(message),
                     Packet::Forward(forward) => forward.commands.len() as u64,
                     Packet::ForwardReply(reply) => reply.commands.len() as u64 + (1 << 32),
+                    Packet::SnapshotChunk(chunk) => mix(chunk.head.id.index.0, chunk.offset) ^ (1 << 33),
+                    Packet::SnapshotAck(ack) => ack.id.index.0 ^ (1 << 34),
                 },
             );
         }
@@ -1003,6 +1005,11 @@ fn describe_envelope<M: std::fmt::Display>(envelope: &Envelope<M>) -> String {
             Packet::Forward(forward) => {
                 format!("forward {} commands, {} queries", forward.commands.len(), forward.queries.len())
             }
+            Packet::SnapshotChunk(chunk) => {
+                let (from, to) = (chunk.offset, chunk.offset + chunk.bytes.len() as u64);
+                format!("bytes {from} to {to} of {} of {}", chunk.head.len, chunk.head.id)
+            }
+            Packet::SnapshotAck(ack) => format!("{:?} {}", ack.progress, ack.id),
             Packet::ForwardReply(reply) => {
                 format!("answers to {} commands, {} queries", reply.commands.len(), reply.queries.len())
             }

@@ -194,6 +194,12 @@ impl Machine for Zab {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id }) => self.on_read(id, effects),
+            // No snapshot is taken of this log yet: see `Protocol::describe`.
+            Input::Call(
+                LogCall::SnapshotTaken { .. }
+                | LogCall::SnapshotArrived { .. }
+                | LogCall::SnapshotSent { .. },
+            ) => {}
             Input::Tick => match &self.state {
                 State::Looking(_) => self.on_looking_tick(now, effects),
                 State::Following(_) => self.on_following_tick(now, effects),

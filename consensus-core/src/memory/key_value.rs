@@ -6,23 +6,83 @@
 )]
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::io::{self, Read};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::wire::put_bytes;
 use crate::{
-    Applied, Decode, DecodeError, Encode, Operation, Outputs, StateMachine, StateMachineError, WireReader,
+    Applied, Decode, DecodeError, Encode, Operation, Outputs, SnapshotSource, StateMachine,
+    StateMachineError, WireReader,
 };
 
 /// Maps keys to values in memory. Commands are [`Put`], queries are [`Get`].
 ///
 /// Keys and values are copied out of the frames they arrive in, so an entry of the map keeps nothing else
 /// alive; see [`KeyValue::sharing`] for the other choice.
-#[derive(Clone, Debug, Default)]
-#[allow(clippy::disallowed_types, reason = "the hash seed is fixed, and the order of iteration never leaves")]
+///
+/// A snapshot shares the map until either side changes: it lies in parts, and a command that meets a shared one copies
+/// that part.
+#[derive(Clone, Debug)]
 pub struct KeyValue {
-    map: HashMap<Bytes, Bytes, foldhash::fast::FixedState>,
+    parts: Vec<Part>,
+    hasher: foldhash::fast::FixedState,
     shares: bool,
+}
+
+#[allow(clippy::disallowed_types, reason = "the hash seed is fixed, and the order of iteration never leaves")]
+type Map = HashMap<Bytes, Bytes, foldhash::fast::FixedState>;
+
+#[derive(Clone, Debug)]
+enum Part {
+    Own(Map),
+    /// A snapshot may be reading it.
+    Shared(Arc<Map>),
+}
+
+impl Part {
+    fn map(&self) -> &Map {
+        match self {
+            Part::Own(map) => map,
+            Part::Shared(map) => map,
+        }
+    }
+
+    fn own(&mut self) -> &mut Map {
+        if let Part::Shared(map) = self {
+            *self = Part::Own(Arc::unwrap_or_clone(std::mem::take(map)));
+        }
+        match self {
+            Part::Own(map) => map,
+            Part::Shared(_) => unreachable!("just taken over"),
+        }
+    }
+
+    fn share(&mut self) -> Arc<Map> {
+        match self {
+            Part::Own(map) => {
+                let map = Arc::new(std::mem::take(map));
+                *self = Part::Shared(Arc::clone(&map));
+                map
+            }
+            Part::Shared(map) => Arc::clone(map),
+        }
+    }
+}
+
+/// How many parts there are: a power of two. A copy of one must not be felt.
+const PARTS: usize = 256;
+
+impl Default for KeyValue {
+    fn default() -> KeyValue {
+        let part = || Part::Own(Map::default());
+        KeyValue {
+            parts: std::iter::repeat_with(part).take(PARTS).collect(),
+            hasher: foldhash::fast::FixedState::default(),
+            shares: false,
+        }
+    }
 }
 
 /// Sets a key; answered by [`Previous`].
@@ -61,26 +121,32 @@ impl KeyValue {
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Bytes> {
-        self.map.get(key)
+        self.parts[self.part_of(key)].map().get(key)
     }
 
     /// How many keys have a value.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.parts.iter().map(|part| part.map().len()).sum()
     }
 
     /// True if no key has a value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.parts.iter().all(|part| part.map().is_empty())
     }
 
     /// A number that equal states share, whatever the order in which they were built.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let hash = foldhash::quality::FixedState::with_seed(0);
-        self.map.iter().map(|(key, value)| hash.hash_one((&key[..], &value[..]))).fold(0, u64::wrapping_add)
+        let entries = self.parts.iter().flat_map(|part| part.map().iter());
+        entries.map(|(key, value)| hash.hash_one((&key[..], &value[..]))).fold(0, u64::wrapping_add)
+    }
+
+    /// Bits that the maps themselves do not place entries by.
+    fn part_of(&self, key: &[u8]) -> usize {
+        (self.hasher.hash_one(key) >> 40) as usize % PARTS
     }
 }
 
@@ -97,13 +163,15 @@ impl StateMachine for KeyValue {
                     } else {
                         Bytes::copy_from_slice(value)
                     };
-                    match self.map.get_mut(key) {
+                    let part = self.part_of(key);
+                    let map = self.parts[part].own();
+                    match map.get_mut(key) {
                         Some(slot) => {
                             *slot = value;
                             EXISTED
                         }
                         None => {
-                            self.map.insert(Bytes::copy_from_slice(key), value);
+                            map.insert(Bytes::copy_from_slice(key), value);
                             NEW
                         }
                     }
@@ -116,7 +184,7 @@ impl StateMachine for KeyValue {
     }
 
     fn query(&self, query: &[u8]) -> Result<Bytes, StateMachineError> {
-        Ok(match self.map.get(query) {
+        Ok(match self.get(query) {
             Some(value) => {
                 let mut out = BytesMut::with_capacity(1 + value.len());
                 out.put_u8(1);
@@ -126,6 +194,61 @@ impl StateMachine for KeyValue {
             None => Bytes::from_static(&[0]),
         })
     }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        Some(Box::new(Shared(self.parts.iter_mut().map(Part::share).collect())))
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> Result<(), StateMachineError> {
+        *self = KeyValue { shares: self.shares, ..KeyValue::default() };
+        self.read_from(from).map_err(|source| StateMachineError {
+            message: "the snapshot is no map of keys and values".to_owned(),
+            source: Some(Box::new(source)),
+        })
+    }
+}
+
+impl KeyValue {
+    fn read_from(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        let mut from = io::BufReader::new(from);
+        let mut count = [0; 8];
+        from.read_exact(&mut count)?;
+        for _ in 0..u64::from_le_bytes(count) {
+            let (key, value) = (read_bytes(&mut from)?, read_bytes(&mut from)?);
+            let part = self.part_of(&key);
+            self.parts[part].own().insert(key, value);
+        }
+        Ok(())
+    }
+}
+
+/// The map as it was: how many keys (eight bytes, little-endian), then each key and its value, each after its length
+/// (four bytes).
+struct Shared(Vec<Arc<Map>>);
+
+impl SnapshotSource for Shared {
+    fn write_to(self: Box<Self>, out: &mut dyn io::Write) -> io::Result<()> {
+        let count: usize = self.0.iter().map(|part| part.len()).sum();
+        out.write_all(&(count as u64).to_le_bytes())?;
+        for part in self.0 {
+            for text in part.iter().flat_map(|(key, value)| [key, value]) {
+                let len = u32::try_from(text.len()).map_err(io::Error::other)?;
+                out.write_all(&len.to_le_bytes())?;
+                out.write_all(text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A length, and as many bytes as there are of it: a length alone allocates nothing.
+fn read_bytes(from: &mut impl Read) -> io::Result<Bytes> {
+    let mut len = [0; 4];
+    from.read_exact(&mut len)?;
+    let len = u32::from_le_bytes(len);
+    let mut text = Vec::new();
+    from.take(u64::from(len)).read_to_end(&mut text)?;
+    if text.len() == len as usize { Ok(Bytes::from(text)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Key length (four bytes, little-endian), key, value.
@@ -213,6 +336,33 @@ mod tests {
             assert!(apply(&mut state, &Bytes::from_static(junk)).is_empty());
         }
         assert_eq!((state.len(), state.digest()), (0, before));
+    }
+
+    #[test]
+    fn a_snapshot_shows_the_moment_it_was_taken_at() {
+        let put = |key: u64, value: &'static str| {
+            let key = Bytes::copy_from_slice(&key.to_le_bytes());
+            Put { key, value: Bytes::from_static(value.as_bytes()) }.encode()
+        };
+        let mut state = KeyValue::default();
+        for key in 0..1_000 {
+            apply(&mut state, &put(key, "before"));
+        }
+        let digest = state.digest();
+        let source = state.snapshot().unwrap();
+        for key in 500..2_000 {
+            apply(&mut state, &put(key, "after"));
+        }
+        let mut bytes = Vec::new();
+        source.write_to(&mut bytes).unwrap();
+        let mut restored = KeyValue::default();
+        apply(&mut restored, &put(1 << 40, "gone"));
+        restored.restore(&mut &bytes[..]).unwrap();
+        assert_eq!((restored.len(), restored.digest()), (1_000, digest));
+        assert_eq!(state.len(), 2_000);
+        for cut in [0, 7, 8, 11, bytes.len() - 1] {
+            assert!(restored.restore(&mut &bytes[..cut]).is_err());
+        }
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 mod key_value;
 mod network;
+mod snapshots;
 mod storage;
 
 pub use key_value::{Get, KeyValue, Previous, Put};
 pub use network::{MemoryNetwork, MemoryTransport};
+pub use snapshots::MemorySnapshots;
 pub use storage::MemoryStorage;

@@ -116,6 +116,10 @@ impl<A: LogAdapter> Bare<A> {
                 self.rare[Rare::ReadFailed] += 1;
             }
             LogEvent::Refused { .. } => self.rare[Rare::Refused] += 1,
+            LogEvent::SendSnapshot { .. } | LogEvent::DiscardSnapshot(_) => {
+                let what = format!("n{}: {event:?}, and nothing was compacted", moment.node + 1);
+                return Err(violation("bound", what));
+            }
             LogEvent::Role(_) => {}
         }
         Ok(())

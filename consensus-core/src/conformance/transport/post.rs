@@ -219,6 +219,8 @@ pub(super) fn shown(inbound: &Inbound<Letter>) -> String {
         .map(|packet| match packet {
             Packet::Protocol(letter) => letter.to_string(),
             Packet::Forward(forward) => format!("a forward of {} commands", forward.commands.len()),
+            Packet::SnapshotChunk(chunk) => format!("{} bytes of {}", chunk.bytes.len(), chunk.head.id),
+            Packet::SnapshotAck(ack) => format!("an answer to {}", ack.id),
             Packet::ForwardReply(reply) => format!("a reply to {} commands", reply.commands.len()),
         })
         .collect();
