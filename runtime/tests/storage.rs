@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::task::Poll;
 use std::time::Duration;
 
 use synod_core::memory::MemoryNetwork;
@@ -88,6 +89,27 @@ async fn what_comes_while_the_disk_is_busy_goes_into_one_write() {
     let (units, writes) =
         (after.units_written - before.units_written, after.storage_writes - before.storage_writes);
     assert!(units >= 21 && writes <= 3, "{units} units in {writes} writes");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_command_is_answered_by_its_own_write_and_not_by_the_one_before() {
+    let storage = SlowStorage::default();
+    let node = single(&storage).start().await.unwrap();
+    node.propose(bytes("open the session")).await.unwrap();
+    storage.switch.hold();
+    let writes = node.metrics().storage_writes;
+    let first = node.propose(bytes("first"));
+    until_metrics(&node, |metrics| metrics.storage_writes > writes).await;
+    let units = node.metrics().units_written;
+    let mut second = std::pin::pin!(node.propose(bytes("second")));
+    until_metrics(&node, |metrics| metrics.units_written > units).await;
+    storage.switch.release_one();
+    first.await.unwrap();
+    let look = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context)));
+    assert!(look.await.is_pending());
+    storage.switch.release();
+    second.await.unwrap();
     node.shutdown().await;
 }
 

@@ -109,7 +109,8 @@ pub struct SlowStorage {
 #[derive(Default)]
 pub struct Switch {
     failing: AtomicBool,
-    held: Mutex<bool>,
+    /// How many writes still pass, if later ones are held.
+    passing: Mutex<Option<usize>>,
     released: std::sync::Condvar,
 }
 
@@ -120,11 +121,20 @@ impl Switch {
 
     /// From now on writes wait.
     pub fn hold(&self) {
-        *self.held.lock().unwrap() = true;
+        self.pass(Some(0));
+    }
+
+    /// One write more passes.
+    pub fn release_one(&self) {
+        self.pass(Some(1));
     }
 
     pub fn release(&self) {
-        *self.held.lock().unwrap() = false;
+        self.pass(None);
+    }
+
+    fn pass(&self, writes: Option<usize>) {
+        *self.passing.lock().unwrap() = writes;
         self.released.notify_all();
     }
 }
@@ -137,10 +147,11 @@ impl Storage for SlowStorage {
 
     async fn write(&mut self, batch: &[Write]) -> Result<(), StorageError> {
         {
-            let mut held = self.switch.held.lock().unwrap();
-            while *held {
-                held = self.switch.released.wait(held).unwrap();
+            let mut passing = self.switch.passing.lock().unwrap();
+            while *passing == Some(0) {
+                passing = self.switch.released.wait(passing).unwrap();
             }
+            *passing = passing.map(|writes| writes - 1);
         }
         if self.switch.failing.load(Ordering::SeqCst) {
             return Err(StorageError::Io {
