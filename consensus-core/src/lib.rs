@@ -79,7 +79,8 @@ pub use lease::ClockBound;
 pub use machine::{ConfigError, Input, Machine, OpenError, Start};
 pub use membership::{Member, Membership, MembershipError, SessionLimits};
 pub use protocol::{
-    Described, LogCall, LogEvent, Protocol, ProtocolConfig, Refusal, Role, Route, SnapshotOutcome, Status,
+    Described, LogCall, LogEvent, MESSAGE_OVERHEAD, Protocol, ProtocolConfig, Refusal, Role, Route,
+    SnapshotOutcome, Status, entries_message_bytes_max,
 };
 pub use quorum::{NodeSet, QuorumError, QuorumSystem};
 pub use recovered::{Identity, Recovered, Run};

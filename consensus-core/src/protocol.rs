@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    Command, ConfigError, LogIndex, Machine, Membership, NodeId, ReadId, Reign, SnapshotId, SnapshotMeta,
-    Stamp, Wire,
+    Command, ConfigError, Entry, LogIndex, Machine, Membership, NodeId, ReadId, Reign, SnapshotId,
+    SnapshotMeta, Stamp, Wire,
 };
 
 /// A machine that orders one log.
@@ -50,10 +50,26 @@ pub trait ProtocolConfig: Clone + fmt::Debug + Send + 'static {
     /// [`ConfigError`] names the first setting that cannot be used.
     fn validate(&self) -> Result<(), ConfigError>;
 
+    /// The longest message that a replica of these settings sends, in bytes on the wire, if no command's payload is
+    /// longer than `payload_bytes_max`. [`entries_message_bytes_max`] tells it of what carries entries.
+    fn message_bytes_max(&self, payload_bytes_max: usize) -> usize;
+
     /// How long the replica waits for a forwarded or proposed command before it proposes it again under
     /// the same id. A few election timeouts.
     fn retry_after(&self) -> std::time::Duration;
 }
+
+/// The longest message on the wire, in bytes, that brings entries of a weight of up to `bytes_max`, or a single entry that
+/// weighs more, and up to [`MESSAGE_OVERHEAD`] bytes beside them: an entry never takes more on the wire than it weighs.
+#[must_use]
+pub const fn entries_message_bytes_max(bytes_max: usize, payload_bytes_max: usize) -> usize {
+    let single = payload_bytes_max.saturating_add(Entry::OVERHEAD);
+    let entries = if single > bytes_max { single } else { bytes_max };
+    entries.saturating_add(MESSAGE_OVERHEAD)
+}
+
+/// What a message may bring beside entries, in bytes on the wire, for [`entries_message_bytes_max`].
+pub const MESSAGE_OVERHEAD: usize = 256;
 
 /// What the host of a protocol asks.
 #[derive(Clone, Debug)]

@@ -37,6 +37,12 @@ pub trait Transport<M: Send + 'static>: Send + Sync {
 
     /// Sets who the peers are and where they are found; addresses follow the membership.
     fn set_peers(&self, peers: &[Peer]);
+
+    /// The longest packet that is carried, in bytes on the wire; an envelope of more than one may be cut between them.
+    /// What is longer is dropped whenever it is sent, so a host compares its settings with this before it starts.
+    fn packet_bytes_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// A member as a transport sees it.
@@ -105,6 +111,11 @@ pub struct Forward {
     pub queries: Vec<ForwardedQuery>,
 }
 
+impl Forward {
+    /// What a packet takes on the wire that hands on a single command or query, beside its payload, at most, in bytes.
+    pub const OVERHEAD_OF_ONE: usize = 1 + (8 + 1 + 4 + 4) + COMMAND_LEN_MIN;
+}
+
 /// A linearizable query on its way to the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardedQuery {
@@ -123,6 +134,11 @@ pub struct ForwardReply {
     pub queries: Vec<(u64, QueryOutcome)>,
 }
 
+impl ForwardReply {
+    /// What a packet takes on the wire that brings a single answer, beside the answer itself, at most, in bytes.
+    pub const OVERHEAD_OF_ONE: usize = 1 + (4 + 4) + 16 + 1 + 4;
+}
+
 /// What became of a forwarded command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
@@ -138,6 +154,8 @@ pub enum RequestOutcome {
     Refused,
     /// Not proposed, and never will be here: it is larger than the leader takes.
     TooLarge,
+    /// Applied; the state machine's reply is longer than what is handed on.
+    ReplyTooLong,
 }
 
 /// What became of a forwarded query.
@@ -152,8 +170,8 @@ pub enum QueryOutcome {
 }
 
 impl<M> Envelope<M> {
-    /// Header bytes on the wire.
-    const HEADER_LEN: usize = 8 + 8 + 8 + 4 + 4;
+    /// What an envelope takes on the wire beside its packets, in bytes.
+    pub const HEADER_LEN: usize = 8 + 8 + 8 + 4 + 4;
 }
 
 impl<M: Wire> Wire for Envelope<M> {
@@ -181,6 +199,11 @@ impl<M: Wire> Wire for Envelope<M> {
             packets: decode_list(from, 1, Packet::decode)?,
         })
     }
+}
+
+impl<M> Packet<M> {
+    /// What a packet takes on the wire beside what it holds, in bytes.
+    pub const TAG_LEN: usize = 1;
 }
 
 impl<M: Wire> Wire for Packet<M> {
@@ -313,6 +336,7 @@ impl Wire for RequestOutcome {
             RequestOutcome::BeyondWindow => out.put_u8(3),
             RequestOutcome::Refused => out.put_u8(4),
             RequestOutcome::TooLarge => out.put_u8(5),
+            RequestOutcome::ReplyTooLong => out.put_u8(6),
         }
     }
 
@@ -324,6 +348,7 @@ impl Wire for RequestOutcome {
             3 => RequestOutcome::BeyondWindow,
             4 => RequestOutcome::Refused,
             5 => RequestOutcome::TooLarge,
+            6 => RequestOutcome::ReplyTooLong,
             value => return Err(DecodeError::Unknown { what: "request outcome", value: u64::from(value) }),
         })
     }

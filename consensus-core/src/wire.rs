@@ -254,6 +254,12 @@ impl Wire for Command {
 /// Run header: count, stamp, whether the stamp rises, reign.
 const RUN_LEN: usize = 4 + 16 + 1 + 16;
 
+/// What stands before the runs of consecutive entries.
+const ENTRIES_HEADER_LEN: usize = 8 + 4;
+
+// An entry never takes more on the wire than it weighs, even if nothing follows or precedes it.
+const _: () = assert!(ENTRIES_HEADER_LEN + RUN_LEN + COMMAND_LEN_MIN <= Entry::OVERHEAD);
+
 /// Splits consecutive entries into runs of one reign whose stamps are constant or rise by one.
 fn run_len(entries: &[Entry]) -> (usize, bool) {
     let Some(first) = entries.first() else { return (0, false) };
@@ -331,7 +337,7 @@ fn filler(index: LogIndex) -> Entry {
 /// costs 29 bytes an entry besides its payload.
 impl Wire for Entries {
     fn wire_len(&self) -> usize {
-        let mut len = 8 + 4;
+        let mut len = ENTRIES_HEADER_LEN;
         let mut rest = &self[..];
         while !rest.is_empty() {
             let (count, _) = run_len(rest);

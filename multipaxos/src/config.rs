@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_core::{ConfigError, ProtocolConfig};
+use synod_core::{ConfigError, ProtocolConfig, entries_message_bytes_max};
 
 use crate::MultiPaxos;
 
@@ -142,6 +142,10 @@ impl ProtocolConfig for MultiPaxosConfig {
             return wrong("ahead_entries_max", "must be at most 2^20");
         }
         Ok(())
+    }
+
+    fn message_bytes_max(&self, payload_bytes_max: usize) -> usize {
+        entries_message_bytes_max(self.accept_bytes_max, payload_bytes_max)
     }
 
     fn retry_after(&self) -> Duration {

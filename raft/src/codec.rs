@@ -313,6 +313,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_message_takes_little_more_than_its_entries_weigh(message in message()) {
+            let weight: usize = match &message {
+                Message::Append(append) => append.entries.weight(),
+                _ => 0,
+            };
+            prop_assert!(message.wire_len() <= weight + synod_core::MESSAGE_OVERHEAD, "{message}");
+        }
+
+        #[test]
         fn every_message_survives_the_wire(message in message()) {
             let bytes = message.to_bytes();
             prop_assert_eq!(bytes.len(), message.wire_len());

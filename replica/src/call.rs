@@ -164,6 +164,10 @@ pub enum ProposeError {
     /// The session ended before the outcome was seen: applied once or never.
     #[error("the session expired; the outcome is unknown")]
     SessionExpired,
+    /// Applied once, by a leader elsewhere; the reply is longer than what replicas hand on:
+    /// [`crate::ReplicaConfig::packet_bytes_max`].
+    #[error("applied, but the reply is too long to be handed on")]
+    ReplyTooLong,
 }
 
 /// Why a read has no answer. A read never has an effect.
@@ -173,6 +177,9 @@ pub enum QueryError {
     /// Too many reads wait.
     #[error("the read queue is full")]
     Full,
+    /// The query is longer than [`crate::ReplicaConfig::command_bytes_max`].
+    #[error("the query is too large")]
+    TooLarge,
     /// No leader confirmed the read before the deadline.
     #[error("no leader confirmed the read in time")]
     TimedOut,

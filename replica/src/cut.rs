@@ -3,7 +3,26 @@
 //! A transport carries a packet whole or not at all, and it drops one that is longer than its frames. Such a packet
 //! would be asked for again and dropped again, for as long as those who wait for it have patience.
 
-use synod_core::{Forward, ForwardReply, Wire};
+use synod_core::{Forward, ForwardReply, QueryOutcome, RequestOutcome, Wire};
+
+/// The same answers, but for those that no packet of `packet_bytes_max` can bring: they say so instead.
+pub(crate) fn shorten(mut reply: ForwardReply, packet_bytes_max: usize) -> ForwardReply {
+    let room = packet_bytes_max.saturating_sub(ForwardReply::OVERHEAD_OF_ONE);
+    for (_, _, outcome) in &mut reply.commands {
+        if matches!(outcome, RequestOutcome::Applied(reply) if reply.len() > room) {
+            *outcome = RequestOutcome::ReplyTooLong;
+        }
+    }
+    for (_, outcome) in &mut reply.queries {
+        if let QueryOutcome::Answer(answer) | QueryOutcome::Failed(answer) = outcome
+            && answer.len() > room
+        {
+            let why = format!("an answer of {} bytes is too long to be handed on", answer.len());
+            *outcome = QueryOutcome::Failed(why.into());
+        }
+    }
+    reply
+}
 
 /// The same answers in packets of at most `bytes_max`; an answer that is longer travels alone.
 pub(crate) fn reply(reply: ForwardReply, bytes_max: usize) -> Vec<ForwardReply> {
@@ -56,11 +75,27 @@ fn pieces<T>(items: Vec<T>, room: usize, len_of: impl Fn(&T) -> usize) -> Vec<Ve
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use synod_core::{
-        ClientId, Command, ForwardedQuery, Kind, NodeId, QueryOutcome, RequestId, RequestOutcome, Sequence,
-    };
+    use synod_core::{ClientId, Command, ForwardedQuery, Kind, NodeId, RequestId, Sequence};
 
     use super::*;
+
+    #[test]
+    fn an_answer_that_no_packet_can_bring_says_so_and_the_others_stay() {
+        let (longest, longer) =
+            (Bytes::from(vec![7; 200 - ForwardReply::OVERHEAD_OF_ONE]), Bytes::from(vec![7; 200]));
+        let of = |command: &Bytes, query: &Bytes| ForwardReply {
+            commands: vec![(ClientId(1), Sequence(2), RequestOutcome::Applied(command.clone()))],
+            queries: vec![(3, QueryOutcome::Answer(query.clone()))],
+        };
+        let fits = of(&longest, &longest);
+        assert_eq!(shorten(fits.clone(), 200), fits);
+        let single = ForwardReply { queries: Vec::new(), ..fits };
+        assert_eq!(1 + single.wire_len(), 200);
+        let short = shorten(of(&longer, &longer), 200);
+        assert_eq!(short.commands, [(ClientId(1), Sequence(2), RequestOutcome::ReplyTooLong)]);
+        let QueryOutcome::Failed(why) = &short.queries[0].1 else { panic!("{short:?}") };
+        assert_eq!(why, "an answer of 200 bytes is too long to be handed on");
+    }
 
     #[test]
     fn answers_keep_their_order_and_their_packets_their_bound() {

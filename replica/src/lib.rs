@@ -58,6 +58,8 @@
 //! | sessions being opened; sessions in use here | [`ReplicaConfig`] `queue_entries_max`; 65,536 | refused |
 //! | messages to one peer that wait for writes | [`ReplicaConfig`] `held_messages_max` | dropped and counted |
 //! | a packet that is handed on or answered | [`ReplicaConfig`] `batch_bytes_max` | cut into several, down to one item |
+//! | a query | [`ReplicaConfig`] `command_bytes_max` | refused |
+//! | a reply or an answer to another replica | [`ReplicaConfig::packet_bytes_max`] | it says that it is too long |
 //! | durable entries kept at hand | [`ReplicaConfig`] `tail_bytes_max` | read back from the storage |
 //! | sessions, and unsettled commands of each | [`synod_core::SessionLimits`], the same on all replicas | the least recent ends; not applied |
 //! | bytes of stored replies | the two above times the largest reply; [`ReplicaStatus::session_reply_bytes`] tells | `sessions.rs` says why |

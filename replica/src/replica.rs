@@ -37,7 +37,7 @@ pub struct ReplicaConfig {
     pub queue_entries_max: usize,
     /// Payload bytes of open proposals beyond which calls are refused.
     pub queue_bytes_max: usize,
-    /// The largest command.
+    /// The largest command, and the largest query.
     pub command_bytes_max: usize,
     /// Commands proposed per flush.
     pub batch_entries_max: usize,
@@ -64,6 +64,18 @@ impl Default for ReplicaConfig {
             tail_bytes_max: 4 << 20,
             held_messages_max: HELD_MESSAGES_MAX,
         }
+    }
+}
+
+impl ReplicaConfig {
+    /// The longest packet that a replica of these bounds hands on or answers, beside those of its protocol, in bytes on
+    /// the wire. A transport must carry it.
+    #[must_use]
+    pub fn packet_bytes_max(&self) -> usize {
+        let single = Forward::OVERHEAD_OF_ONE.max(ForwardReply::OVERHEAD_OF_ONE);
+        self.batch_bytes_max
+            .saturating_add(Packet::<()>::TAG_LEN)
+            .max(self.command_bytes_max.saturating_add(single))
     }
 }
 
@@ -313,6 +325,8 @@ where
     fn on_read(&mut self, token: Token, query: Bytes, consistency: Consistency, deadline: Instant) {
         let error = if self.stopping {
             QueryError::Stopping
+        } else if query.len() > self.config.command_bytes_max {
+            QueryError::TooLarge
         } else if !self.reads_fit(query.len()) {
             QueryError::Full
         } else {
@@ -489,6 +503,7 @@ where
             self.serve_reads();
         }
         while let Some((node, reply)) = self.replies.pop_first() {
+            let reply = cut::shorten(reply, self.config.packet_bytes_max());
             for part in cut::reply(reply, self.config.batch_bytes_max) {
                 self.host.send(node, Packet::ForwardReply(part));
             }
@@ -794,6 +809,12 @@ where
             RequestOutcome::Applied(reply) => {
                 if let Some(token) = self.clients.complete(client, sequence) {
                     self.events.push(ReplicaEvent::Proposed { token, result: Ok(reply) });
+                }
+            }
+            RequestOutcome::ReplyTooLong => {
+                if let Some(token) = self.clients.complete(client, sequence) {
+                    let result = Err(ProposeError::ReplyTooLong);
+                    self.events.push(ReplicaEvent::Proposed { token, result });
                 }
             }
             RequestOutcome::SessionExpired => {

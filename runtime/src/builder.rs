@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use synod_core::{
     Closed, ClusterId, ConfigError, Envelope, GroupId, Identity, Inbound, Incarnation, Machine, Membership,
-    MembershipError, NodeId, Peer, ProtocolConfig, Recovered, Start, StateMachine, Storage, Transport,
+    MembershipError, NodeId, Packet, Peer, ProtocolConfig, Recovered, Start, StateMachine, Storage,
+    Transport,
 };
 use synod_replica::{Replica, ReplicaConfig, ReplicaStatus};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -190,6 +191,8 @@ where
             None => return Err(StartError::Missing { what: "transport" }),
         };
 
+        fits(&self.protocol, &self.replica, transport.packet_bytes_max())?;
+
         let identity = Identity { cluster: self.cluster, node, group: GroupId::default() };
         let (storage, recovered) = recover(storage, identity).await?;
         let peers = membership.members().iter().filter(|member| member.id != node);
@@ -277,6 +280,22 @@ fn validate(config: &ReplicaConfig) -> Result<(), ConfigError> {
     ];
     match positive.iter().find(|(_, value)| *value == 0) {
         Some((setting, _)) => Err(ConfigError { setting, problem: "must be above zero" }),
+        None => Ok(()),
+    }
+}
+
+/// Nothing that these settings send is longer than what the transport carries.
+fn fits<C: ProtocolConfig>(protocol: &C, replica: &ReplicaConfig, carried: usize) -> Result<(), StartError> {
+    let message = protocol.message_bytes_max(replica.command_bytes_max);
+    let packets = [
+        (
+            message.saturating_add(Packet::<MessageOf<C>>::TAG_LEN),
+            "the protocol's bounds or command_bytes_max",
+        ),
+        (replica.packet_bytes_max(), "batch_bytes_max or command_bytes_max"),
+    ];
+    match packets.into_iter().find(|(needed, _)| *needed > carried) {
+        Some((needed, setting)) => Err(StartError::PacketTooLong { needed, carried, setting }),
         None => Ok(()),
     }
 }

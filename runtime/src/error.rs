@@ -48,6 +48,9 @@ pub enum ProposeError {
     /// The session ended before the outcome was seen: applied once, or never.
     #[error("the session expired; the outcome is unknown")]
     SessionExpired,
+    /// The command was applied, once, by a leader elsewhere; its reply is longer than what nodes hand on to each other.
+    #[error("applied, but the reply is too long to be handed on")]
+    ReplyTooLong,
     /// The command was applied, and its reply does not decode.
     #[error("applied, but the reply does not decode")]
     Reply(#[source] DecodeError),
@@ -63,7 +66,10 @@ impl ProposeError {
             | ProposeError::TimedOut { command }
             | ProposeError::Stopped { command }
             | ProposeError::NoSession { command } => Some(command),
-            ProposeError::Unknown | ProposeError::SessionExpired | ProposeError::Reply(_) => None,
+            ProposeError::Unknown
+            | ProposeError::SessionExpired
+            | ProposeError::ReplyTooLong
+            | ProposeError::Reply(_) => None,
         }
     }
 }
@@ -77,6 +83,7 @@ impl From<Proposed> for ProposeError {
             Proposed::Stopping { payload } => ProposeError::Stopped { command: payload },
             Proposed::NoSession { payload } => ProposeError::NoSession { command: payload },
             Proposed::SessionExpired => ProposeError::SessionExpired,
+            Proposed::ReplyTooLong => ProposeError::ReplyTooLong,
             // Whatever is not known to be without effect may have one.
             _ => ProposeError::Unknown,
         }
@@ -90,6 +97,9 @@ pub enum ReadError {
     /// Too many reads wait.
     #[error("too many reads wait")]
     Full,
+    /// The query is larger than the node's bound for commands.
+    #[error("the query is too large")]
+    TooLarge,
     /// No leader confirmed the read before the deadline.
     #[error("no leader confirmed the read in time")]
     TimedOut,
@@ -111,6 +121,7 @@ impl From<Queried> for ReadError {
     fn from(error: Queried) -> ReadError {
         match error {
             Queried::Full => ReadError::Full,
+            Queried::TooLarge => ReadError::TooLarge,
             Queried::TimedOut => ReadError::TimedOut,
             Queried::Stopping => ReadError::Stopped,
             Queried::StateMachine { message } => ReadError::Refused { message },
@@ -167,6 +178,18 @@ pub enum StartError {
     /// A setting of the protocol or of the node cannot be used.
     #[error("invalid configuration")]
     Config(#[from] ConfigError),
+    /// The transport drops packets that these settings send: they would be sent again and again.
+    #[error(
+        "the transport carries packets of up to {carried} bytes, and up to {needed} are sent: by {setting}"
+    )]
+    PacketTooLong {
+        /// The longest packet of this node.
+        needed: usize,
+        /// The longest packet that the transport carries.
+        carried: usize,
+        /// What to change, if not the transport.
+        setting: &'static str,
+    },
     /// The storage did not recover.
     #[error("the storage did not recover")]
     Storage(#[from] StorageError),

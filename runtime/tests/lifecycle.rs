@@ -4,9 +4,13 @@ mod support;
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt;
 use synod_core::memory::{KeyValue, MemoryNetwork, MemoryStorage};
-use synod_core::{ClusterId, LogIndex, NodeId, Role, StorageError};
+use synod_core::{
+    Closed, ClusterId, Envelope, Identity, Inbound, Incarnation, LogIndex, NodeId, Peer, Role, StorageError,
+    Transport,
+};
 use synod_raft::Raft;
 use synod_runtime::{
     Consistency, Health, Node, Order, ProposeError, ReadError, ReplicaConfig, SessionError, StartError,
@@ -71,11 +75,55 @@ async fn each_way_not_to_start_has_its_own_error() {
         .unwrap_err();
     assert!(matches!(&error, StartError::Config(e) if e.setting == "heartbeat_interval"), "{error:?}");
 
+    let wide = ReplicaConfig { batch_bytes_max: 9 << 20, ..ReplicaConfig::default() };
+    let error = complete().transport(Narrow).members([1, 2]).replica_config(wide).start().await.unwrap_err();
+    assert!(
+        matches!(error, StartError::PacketTooLong { carried: NARROW, needed: 9_437_185, .. }),
+        "{error:?}"
+    );
+    let config = Raft::config().append_bytes_max(NARROW);
+    let error = Node::builder(NodeId(1), config)
+        .members([1, 2])
+        .storage(MemoryStorage::new())
+        .transport(Narrow)
+        .state_machine(KeyValue::default())
+        .start()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StartError::PacketTooLong { carried: NARROW, .. }), "{error:?}");
+    complete().transport(Narrow).members([1, 2]).start().await.unwrap().abort().await;
+
     let storage = MemoryStorage::new();
     let node = builder().members([1]).storage(storage.clone()).start().await.unwrap();
     node.shutdown().await;
     let error = builder().members([1]).cluster(ClusterId(7)).storage(storage).start().await.unwrap_err();
     assert!(matches!(error, StartError::Storage(StorageError::Foreign { .. })), "{error:?}");
+}
+
+const NARROW: usize = 8 << 20;
+
+/// Says that it carries packets of up to so many bytes, and loses everything.
+struct Narrow;
+
+#[async_trait]
+impl Transport<Message> for Narrow {
+    fn send(&self, _to: NodeId, _envelope: Envelope<Message>) {}
+
+    async fn receive(&self, _into: &mut Vec<Inbound<Message>>) -> Result<(), Closed> {
+        std::future::pending().await
+    }
+
+    fn try_receive(&self, _into: &mut Vec<Inbound<Message>>) -> Result<(), Closed> {
+        Ok(())
+    }
+
+    fn open(&self, _identity: &Identity, _incarnation: Incarnation) {}
+
+    fn set_peers(&self, _peers: &[Peer]) {}
+
+    fn packet_bytes_max(&self) -> usize {
+        NARROW
+    }
 }
 
 #[test]

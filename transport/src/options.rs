@@ -12,7 +12,7 @@ const CONNECTIONS_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpOptions {
     /// The longest body of a frame, in bytes: 8 MiB. An envelope that is longer is sent as several; a packet
-    /// that is longer by itself is dropped. A node that would send longer frames than another takes is
+    /// that is longer by itself is dropped, and a node whose settings send one does not start. A node that would send longer frames than another takes is
     /// refused by it.
     pub frame_bytes_max: usize,
     /// Envelopes that wait to be written to one peer, beyond which the newest is dropped: 4,096.

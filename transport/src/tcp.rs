@@ -344,6 +344,10 @@ impl<M: Wire + Send + 'static> Transport<M> for Tcp<M> {
             tasks.accepting = Some(self.runtime.spawn(accept(Arc::clone(&self.core))).abort_handle());
         }
     }
+
+    fn packet_bytes_max(&self) -> usize {
+        self.core.own.options.frame_bytes_max - Envelope::<M>::HEADER_LEN
+    }
 }
 
 impl<M> Tcp<M> {

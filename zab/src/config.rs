@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_core::{ConfigError, ProtocolConfig};
+use synod_core::{ConfigError, ProtocolConfig, entries_message_bytes_max};
 
 use crate::Zab;
 
@@ -171,6 +171,10 @@ impl ProtocolConfig for ZabConfig {
             Some((setting, _)) => wrong(setting, "must be above zero"),
             None => Ok(()),
         }
+    }
+
+    fn message_bytes_max(&self, payload_bytes_max: usize) -> usize {
+        entries_message_bytes_max(self.proposal_bytes_max, payload_bytes_max)
     }
 
     fn retry_after(&self) -> Duration {

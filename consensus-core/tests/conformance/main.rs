@@ -69,7 +69,7 @@ fn the_storage_in_memory_passes() {
 fn the_transport_in_memory_passes() {
     let report = transport::run_all(&mut Network::default());
     report.assert_passed();
-    assert_eq!(report.passed.len(), 10);
+    assert_eq!(report.passed.len(), 11);
     assert_eq!(report.skipped, [""; 0]);
 }
 

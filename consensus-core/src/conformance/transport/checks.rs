@@ -10,7 +10,7 @@ use super::{Letter, TransportHarness};
 use crate::conformance::ConformanceFailure;
 use crate::{
     ClientId, Closed, Command, Envelope, Forward, ForwardReply, ForwardedQuery, GroupId, Inbound,
-    Incarnation, Kind, NodeId, Packet, QueryOutcome, RequestId, RequestOutcome, Sequence,
+    Incarnation, Kind, NodeId, Packet, QueryOutcome, RequestId, RequestOutcome, Sequence, Wire,
 };
 
 const N1: NodeId = NodeId(1);
@@ -45,6 +45,27 @@ pub fn envelopes_arrive_unchanged(harness: &mut dyn TransportHarness) -> Result<
     }
     Ok(())
 }
+
+/// A packet as long as the transport says that it carries arrives; of one without a limit, one of 16 MiB.
+///
+/// # Errors
+/// [`ConformanceFailure`] if the claim does not hold.
+pub fn what_is_called_the_longest_packet_arrives(
+    harness: &mut dyn TransportHarness,
+) -> Result<(), ConformanceFailure> {
+    let mut post = Post::connect("what_is_called_the_longest_packet_arrives", harness)?;
+    let limit = post.end(N1).packet_bytes_max().min(LONGEST_TRIED);
+    let empty = Packet::Protocol(Letter { number: 0, body: Bytes::new() }).wire_len();
+    let Some(len) = limit.checked_sub(empty) else {
+        return post.fail(format!("packets of more than {limit} bytes are not carried: no message fits"));
+    };
+    let envelope = post.letter(N1, Bytes::from((0..=250_u8).cycle().take(len).collect::<Vec<u8>>()));
+    post.deliver(N1, N2, &envelope)?;
+    Ok(())
+}
+
+/// In bytes on the wire.
+const LONGEST_TRIED: usize = 16 << 20;
 
 /// What is sent to one node reaches no other.
 ///
@@ -334,6 +355,8 @@ fn every_packet(bytes: &Bytes) -> Vec<Packet<Letter>> {
         RequestOutcome::OutOfOrder,
         RequestOutcome::BeyondWindow,
         RequestOutcome::Refused,
+        RequestOutcome::TooLarge,
+        RequestOutcome::ReplyTooLong,
     ];
     let answers =
         [QueryOutcome::Answer(bytes.clone()), QueryOutcome::Failed(Bytes::new()), QueryOutcome::Refused];

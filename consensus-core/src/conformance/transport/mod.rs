@@ -17,6 +17,7 @@ pub use checks::{
     a_closed_transport_says_so, a_receiver_that_does_not_receive_is_bounded, a_restarted_node_receives_again,
     a_send_never_blocks, a_waiting_receive_is_woken, an_abandoned_receive_loses_nothing,
     envelopes_arrive_unchanged, only_the_addressed_node_receives, receiving_appends, the_sender_is_named,
+    what_is_called_the_longest_packet_arrives,
 };
 pub use letter::Letter;
 
@@ -68,6 +69,7 @@ type Run = fn(&mut dyn TransportHarness) -> Result<(), ConformanceFailure>;
 const CHECKS: &[Check<Needs, Run>] = checks![
     Nothing:
         envelopes_arrive_unchanged,
+        what_is_called_the_longest_packet_arrives,
         only_the_addressed_node_receives,
         the_sender_is_named,
         receiving_appends,
