@@ -379,7 +379,7 @@ where
     fn open(start: Start<P::Config>, storage: MemoryStorage) -> Result<Self, OpenError> {
         Ok(Full {
             node: start.node,
-            replica: Replica::open(start, GroupId(0), ReplicaConfig::default(), S::default())?,
+            replica: Replica::open(start, GroupId(0), ReplicaConfig::default(), S::default(), None)?,
             actions: Actions::default(),
             events: Vec::new(),
             reader: storage.reader(),

@@ -106,6 +106,12 @@ pub enum OpenError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The state cannot be what the snapshot says.
+    #[error("the snapshot to start from cannot be used: {what}")]
+    Snapshot {
+        /// Why not.
+        what: String,
+    },
     /// The node is not in the membership it was opened with.
     #[error("{node} is not a member")]
     NotAMember {

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use synod_core::{ClientId, Envelope, Instant, Load, LogIndex, NodeId, Sequence, StateMachineError, Write};
 
+use crate::SnapshotJob;
+
 /// The shell's name for one call; comes back with the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
@@ -236,11 +238,14 @@ pub struct Actions<M> {
     pub envelopes: Vec<(NodeId, Envelope<M>)>,
     /// Ranges of the log to be read; answered by id.
     pub loads: Vec<Load>,
+    /// What is to be done with the store of snapshots, one after the other; answered by
+    /// [`Replica::snapshot_done`](crate::Replica::snapshot_done). Empty if the replica was opened without one.
+    pub snapshots: Vec<SnapshotJob>,
 }
 
 impl<M> Default for Actions<M> {
     fn default() -> Self {
-        Actions { writes: Vec::new(), envelopes: Vec::new(), loads: Vec::new() }
+        Actions { writes: Vec::new(), envelopes: Vec::new(), loads: Vec::new(), snapshots: Vec::new() }
     }
 }
 
@@ -248,6 +253,9 @@ impl<M> Actions<M> {
     /// True if nothing is asked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.envelopes.is_empty() && self.loads.is_empty()
+        self.writes.is_empty()
+            && self.envelopes.is_empty()
+            && self.loads.is_empty()
+            && self.snapshots.is_empty()
     }
 }

@@ -425,6 +425,12 @@ impl<M: Machine> Host<M> {
         self.node
     }
 
+    /// The last unit that was handed out to be written.
+    #[must_use]
+    pub fn issued(&self) -> WriteId {
+        self.issued
+    }
+
     /// The last unit known to be durable.
     #[must_use]
     pub fn durable(&self) -> WriteId {

@@ -17,8 +17,9 @@
 //!
 //! Feed it inputs as they come ([`Replica::receive`], [`Replica::persisted`], [`Replica::loaded`],
 //! [`Replica::call`], [`Replica::tick`]), any number of them, then [`Replica::flush`] once, and carry out
-//! the [`Actions`]: hand the writes to the storage, send the envelopes, start the loads. Flush again while
-//! [`Replica::has_work`]; tick at [`Replica::next_deadline`].
+//! the [`Actions`]: hand the writes to the storage, send the envelopes, start the loads, let a [`SnapshotKeeper`] do
+//! the jobs ([`Replica::snapshot_done`]). Flush again while [`Replica::has_work`]; tick at
+//! [`Replica::next_deadline`].
 //!
 //! # Files, in reading order
 //!
@@ -28,6 +29,7 @@
 //! | `replica.rs` | the way of a command: propose, decide, apply, reply |
 //! | `host.rs` | persistence rules, held messages, loads and envelopes for *any* machine |
 //! | `tail.rs` | the write-through tail: a load observes every write in flight |
+//! | `snapshots/` | when a snapshot is taken, how one travels, what is done with a store of them |
 //! | `sessions.rs` | the replicated session table: exactly once |
 //! | `clients.rs` | this replica's own sessions: numbers, windows, retries, deadlines |
 //! | `reads.rs` | reads on their way |
@@ -48,6 +50,17 @@
 //! | early in an ordered session | not applied, nothing changes, may be decided again |
 //! | otherwise | applied; the reply is stored until the client has settled it |
 //!
+//! # Snapshots
+//!
+//! With a store, a snapshot of state machine and session table is taken after so many entries or bytes, or after a while
+//! ([`SnapshotConfig`]); it is written down elsewhere while commands are applied, and never before the log through it is
+//! on this replica's own disk. The two newest are kept, and the log from the older one on. A peer that needs what is no
+//! longer in the log is sent the newest, one summed piece after the other; it stages them, compares the whole with its
+//! sum, asks its protocol, and takes the state over. What fails is counted and tried again later, and stops nothing.
+//!
+//! The one call that may take long is [`StateMachine::restore`](synod_core::StateMachine::restore), at a start and when a
+//! snapshot was received: nothing else goes on at this replica meanwhile.
+//!
 //! # What is bounded
 //!
 //! | what | by | beyond it |
@@ -60,6 +73,8 @@
 //! | a packet that is handed on or answered | [`ReplicaConfig`] `batch_bytes_max` | cut into several, down to one item |
 //! | a query | [`ReplicaConfig`] `command_bytes_max` | refused |
 //! | a reply or an answer to another replica | [`ReplicaConfig::packet_bytes_max`] | it says that it is too long |
+//! | the log | what is applied between three snapshots: [`SnapshotConfig`] | compacted |
+//! | snapshots kept; received at a time; pieces on their way to one peer | 2; 1; 1 | deleted; refused; one after the other |
 //! | durable entries kept at hand | [`ReplicaConfig`] `tail_bytes_max` | read back from the storage |
 //! | sessions, and unsettled commands of each | [`synod_core::SessionLimits`], the same on all replicas | the least recent ends; not applied |
 //! | bytes of stored replies | the two above times the largest reply; [`ReplicaStatus::session_reply_bytes`] tells | `sessions.rs` says why |
@@ -80,6 +95,7 @@ mod fixed_map;
 mod reads;
 mod service;
 mod sessions;
+mod snapshots;
 
 pub use call::{
     Actions, ClientCall, Consistency, Order, ProposeError, QueryError, ReplicaError, ReplicaEvent,
@@ -87,3 +103,6 @@ pub use call::{
 };
 pub use host::{Host, HostCounters, Probe};
 pub use replica::{Counters, Replica, ReplicaConfig, ReplicaStatus};
+pub use snapshots::{
+    KeptSnapshots, SnapshotConfig, SnapshotCounters, SnapshotDone, SnapshotJob, SnapshotKeeper,
+};

@@ -10,7 +10,7 @@ use synod_core::{
     Applied, ClientId, Command, Compacted, Entries, Forward, ForwardReply, ForwardedQuery, GroupId, Inbound,
     Incarnation, IndexRange, Input, Instant, Kind, LoadId, Loaded, LogCall, LogEvent, LogIndex, NodeId,
     OpenError, Outputs, Packet, Protocol, ProtocolConfig, QueryOutcome, Refusal, Reign, RequestId,
-    RequestOutcome, Route, Sequence, SnapshotOutcome, SparseLog, Start, StateMachine, Status, Wire, WriteId,
+    RequestOutcome, Route, Sequence, SparseLog, Start, StateMachine, Status, Wire, WriteId,
 };
 
 use crate::clients::{Clients, Room};
@@ -19,6 +19,7 @@ use crate::host::HELD_MESSAGES_MAX;
 use crate::reads::{Asker, PendingRead, Reads};
 use crate::service::Hosted;
 use crate::sessions::{Opener, SessionOp, Sessions, Verdict};
+use crate::snapshots::{KeptSnapshots, PIECE_OVERHEAD, SnapshotConfig, SnapshotCounters, Snapshots};
 use crate::{
     Actions, ClientCall, Consistency, Host, HostCounters, Order, Probe, ProposeError, QueryError,
     ReplicaError, ReplicaEvent, SessionKey, Token,
@@ -50,6 +51,8 @@ pub struct ReplicaConfig {
     pub tail_bytes_max: usize,
     /// Messages to one peer that may wait for writes; further ones are dropped, as a network may.
     pub held_messages_max: usize,
+    /// When snapshots are taken, and how they travel.
+    pub snapshots: SnapshotConfig,
 }
 
 impl Default for ReplicaConfig {
@@ -63,6 +66,7 @@ impl Default for ReplicaConfig {
             apply_entries_max: 16_384,
             tail_bytes_max: 4 << 20,
             held_messages_max: HELD_MESSAGES_MAX,
+            snapshots: SnapshotConfig::default(),
         }
     }
 }
@@ -76,6 +80,7 @@ impl ReplicaConfig {
         self.batch_bytes_max
             .saturating_add(Packet::<()>::TAG_LEN)
             .max(self.command_bytes_max.saturating_add(single))
+            .max(self.snapshots.chunk_bytes.saturating_add(PIECE_OVERHEAD))
     }
 }
 
@@ -92,6 +97,8 @@ pub struct ReplicaStatus {
     pub sessions: usize,
     /// What the replies that they keep weigh, in bytes.
     pub session_reply_bytes: usize,
+    /// What the newest snapshot kept here holds.
+    pub snapshot: LogIndex,
 }
 
 /// What a replica has done; counted since the start.
@@ -117,6 +124,8 @@ pub struct Counters {
     pub barriers: u64,
     /// Packets of peers that made no sense here.
     pub rejected: u64,
+    /// What was done about snapshots.
+    pub snapshots: SnapshotCounters,
 }
 
 /// One replica: a protocol behind a [`Host`], clients before it, a state machine behind it.
@@ -128,12 +137,15 @@ pub struct Replica<P: Protocol, S: StateMachine> {
 
     pub(crate) state_machine: S,
     pub(crate) hosted: Hosted,
-    sessions: Sessions,
-    decided: LogIndex,
-    applied: LogIndex,
+    pub(crate) sessions: Sessions,
+    pub(crate) decided: LogIndex,
+    pub(crate) applied: LogIndex,
+    /// The leadership period of the entry applied last.
+    pub(crate) applied_reign: Reign,
     /// Decided entries read back from the storage, and the read that is under way.
-    backlog: SparseLog,
-    backlog_load: Option<LoadId>,
+    pub(crate) backlog: SparseLog,
+    pub(crate) backlog_load: Option<LoadId>,
+    pub(crate) snapshots: Snapshots,
     outputs: Outputs,
     /// Always empty between batches: kept for its memory.
     batch: Vec<Applied<'static>>,
@@ -145,7 +157,7 @@ pub struct Replica<P: Protocol, S: StateMachine> {
     incoming: Vec<Command>,
     incoming_bytes: usize,
     /// Where the outcome of a peer's command goes.
-    origins: BTreeMap<(ClientId, Sequence), NodeId>,
+    pub(crate) origins: BTreeMap<(ClientId, Sequence), NodeId>,
     replies: BTreeMap<NodeId, ForwardReply>,
 
     /// The route and reign that proposals under way were sent by.
@@ -157,7 +169,7 @@ pub struct Replica<P: Protocol, S: StateMachine> {
     log_events: Vec<LogEvent>,
     events: Vec<ReplicaEvent>,
     others: Vec<(NodeId, Packet<P::Message>)>,
-    counters: Counters,
+    pub(crate) counters: Counters,
 }
 
 impl<P, S> Replica<P, S>
@@ -166,7 +178,8 @@ where
     P::Config: ProtocolConfig,
     S: StateMachine,
 {
-    /// Opens a replica with an empty state machine: it is rebuilt from the log as entries are decided anew.
+    /// Opens a replica with an empty state machine: it is rebuilt from the newest snapshot that was kept, and from the
+    /// log as entries are decided anew. Without a store of snapshots (`None`) nothing is ever compacted.
     ///
     /// # Errors
     /// [`OpenError`] if a setting or the recovered state cannot be used.
@@ -175,6 +188,7 @@ where
         group: GroupId,
         config: ReplicaConfig,
         state_machine: S,
+        kept: Option<KeptSnapshots>,
     ) -> Result<Replica<P, S>, OpenError> {
         start.config.validate()?;
         if !start.membership.contains(start.node) {
@@ -184,14 +198,12 @@ where
         let limits = start.membership.sessions();
         let incarnation = start.recovered.incarnation;
         let rng = generator(start.seed, start.node, incarnation);
-        if start.recovered.compacted.is_some() {
-            // Nothing in this version compacts a log: without a snapshot its state could not be rebuilt.
-            return Err(OpenError::Log { what: "it is compacted, and there is no snapshot to start from" });
-        }
+        let compacted = start.recovered.compacted.map(|(index, _)| index);
+        let snapshots = Snapshots::new(config.snapshots.clone(), kept.as_ref(), start.now);
         let mut host: Host<P> = Host::open(start, group, config.tail_bytes_max)?;
         host.hold_at_most(config.held_messages_max);
         let seen = (host.machine().route(), host.machine().status().reign);
-        Ok(Replica {
+        let mut replica = Replica {
             host,
             config,
             retry_after,
@@ -201,8 +213,10 @@ where
             sessions: Sessions::new(limits),
             decided: LogIndex::ZERO,
             applied: LogIndex::ZERO,
+            applied_reign: Reign::default(),
             backlog: SparseLog::new(),
             backlog_load: None,
+            snapshots,
             outputs: Outputs::new(),
             batch: Vec::new(),
             clients: Clients::new(limits.window, retry_after),
@@ -220,7 +234,9 @@ where
             events: Vec::new(),
             others: Vec::new(),
             counters: Counters::default(),
-        })
+        };
+        replica.start_from(kept, compacted)?;
+        Ok(replica)
     }
 
     // --- inputs ---
@@ -233,7 +249,8 @@ where
             match packet {
                 Packet::Forward(forward) => self.on_forward(from, forward),
                 Packet::ForwardReply(reply) => self.on_forward_reply(now, reply),
-                Packet::SnapshotChunk(_) | Packet::SnapshotAck(_) => self.counters.rejected += 1,
+                Packet::SnapshotChunk(chunk) => self.on_snapshot_chunk(now, from, chunk),
+                Packet::SnapshotAck(ack) => self.on_snapshot_ack(now, from, ack),
                 Packet::Protocol(_) => {}
             }
         }
@@ -474,6 +491,7 @@ where
         self.reads.expire(now, &mut self.events);
         self.clients.retry(now);
         self.reads.retry(now);
+        self.settle_snapshots(now);
         self.step_service(now);
         self.pump(now);
         self.host.settle(now, actions);
@@ -493,7 +511,7 @@ where
         self.host.sort(now, actions, &mut self.log_events);
         self.take_log_events(now);
         let before = self.applied;
-        if let Err(error) = self.apply(now) {
+        if let Err(error) = self.take_over_snapshot(now).and_then(|()| self.apply(now)) {
             self.failed = true;
             self.events.push(ReplicaEvent::Fatal(error));
         } else {
@@ -501,6 +519,7 @@ where
                 self.tell_applied(now);
             }
             self.serve_reads();
+            self.finish_snapshots(now, &mut actions.snapshots);
         }
         while let Some((node, reply)) = self.replies.pop_first() {
             let reply = cut::shorten(reply, self.config.packet_bytes_max());
@@ -607,12 +626,8 @@ where
                 LogEvent::ReadReady { id, index } => self.reads.ready(id, index),
                 LogEvent::ReadFailed { id, .. } => self.reads.failed(now, self.retry_after, id),
                 LogEvent::Refused { command, why } => self.on_refused(now, command, why),
-                // None is taken yet, and so nothing is compacted.
-                LogEvent::SendSnapshot { to } => {
-                    let call = LogCall::SnapshotSent { to, outcome: SnapshotOutcome::Failed };
-                    self.host.step(now, Input::Call(call));
-                }
-                LogEvent::DiscardSnapshot(_) => {}
+                LogEvent::SendSnapshot { to } => self.on_send_snapshot(now, to),
+                LogEvent::DiscardSnapshot(id) => self.on_discard_snapshot(id),
                 LogEvent::Role(_) => {
                     self.events.push(ReplicaEvent::StatusChanged);
                     self.follow_route();
@@ -692,7 +707,9 @@ where
         assert_eq!(run.first_index(), self.applied.next(), "entries are applied in order, once");
         let mut batch: Vec<Applied<'_>> = emptied(std::mem::take(&mut self.batch));
         batch.reserve(run.len());
+        let mut bytes = 0;
         for entry in run.iter() {
+            bytes += entry.payload.len();
             match entry.kind {
                 Kind::Command => match self.sessions.judge(entry.index, entry.request) {
                     Verdict::Apply => batch.push(Applied {
@@ -709,6 +726,8 @@ where
             }
         }
         self.applied = run.last_index();
+        self.applied_reign = run.last().map_or(self.applied_reign, |entry| entry.reign);
+        self.snapshots.bytes_since += bytes;
         self.counters.applied += batch.len() as u64;
         self.state_machine.apply(&batch, &mut self.outputs)?;
         if self.outputs.len() != batch.len() {
@@ -893,6 +912,7 @@ where
     pub fn next_deadline(&self) -> Option<Instant> {
         let mine = Instant::earlier(self.clients.next_deadline(), self.reads.next_deadline());
         let theirs = Instant::earlier(self.host.next_deadline(), self.full_until);
+        let theirs = Instant::earlier(theirs, self.snapshots.deadline(self.applied));
         Instant::earlier(Instant::earlier(mine, theirs), self.hosted.deadline)
     }
 
@@ -905,6 +925,7 @@ where
             incarnation: self.host.incarnation(),
             sessions: self.sessions.len(),
             session_reply_bytes: self.sessions.reply_bytes(),
+            snapshot: self.snapshots.index(),
         }
     }
 
@@ -929,7 +950,7 @@ where
     /// What was done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { host: self.host.counters(), ..self.counters }
+        Counters { host: self.host.counters(), snapshots: self.snapshots.counters(), ..self.counters }
     }
 
     /// What the write-through tail holds, in bytes.

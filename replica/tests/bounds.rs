@@ -213,7 +213,7 @@ fn no_read_is_served_by_a_state_machine_that_failed() {
         seed: 1,
     };
     let mut replica: Replica<fixture::Toy, Failing> =
-        Replica::open(start, GroupId(0), ReplicaConfig::default(), Failing(false)).unwrap();
+        Replica::open(start, GroupId(0), ReplicaConfig::default(), Failing(false), None).unwrap();
     let (mut actions, mut events) = (Actions::default(), Vec::new());
     let deadline = Instant(1) + 10 * SECOND;
     let (session, payload) = (OWN, Bytes::from_static(b"x"));

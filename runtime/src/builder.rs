@@ -213,7 +213,7 @@ where
             seed: self.seed.unwrap_or_else(|| seed_of(node)),
         };
         let replica: Replica<C::Protocol, S> =
-            Replica::open(start, identity.group, self.replica, self.state_machine)?;
+            Replica::open(start, identity.group, self.replica, self.state_machine, None)?;
         let journal = Journal::new(storage, Arc::clone(&counters)).map_err(StartError::Thread)?;
         let status = first_status(node, replica.status());
         tracing::info!(

@@ -130,8 +130,9 @@ where
                 now: Instant(0),
                 seed: 0,
             };
-            let replica = Replica::open(start, GroupId(0), ReplicaConfig::default(), Registers::default())
-                .map_err(|error| Unsteady::Open { node: node + 1, why: error.to_string() })?;
+            let replica =
+                Replica::open(start, GroupId(0), ReplicaConfig::default(), Registers::default(), None)
+                    .map_err(|error| Unsteady::Open { node: node + 1, why: error.to_string() })?;
             cluster.nodes.push(replica);
         }
         for node in 0..cluster.nodes.len() {

@@ -4,7 +4,7 @@ use synod_core::{
     Compacted, Envelope, GroupId, Inbound, Instant, LoadId, Loaded, Machine, Membership, NodeId, Packet,
     Recovered, Start, WriteId,
 };
-use synod_replica::{Actions, ClientCall, Replica, ReplicaConfig, ReplicaEvent};
+use synod_replica::{Actions, ClientCall, Replica, ReplicaConfig, ReplicaEvent, SnapshotConfig};
 
 use super::bare::{count_host, describe};
 use super::clients::Clients;
@@ -51,6 +51,7 @@ impl<A: LogAdapter> Full<A> {
             apply_entries_max: rng.pick(&[1, 7, 16_384, 16_384]),
             tail_bytes_max: options.node.tail_bytes_max,
             held_messages_max: options.node.held_messages_max,
+            snapshots: SnapshotConfig::default(),
         };
         Full {
             config,
@@ -116,8 +117,9 @@ impl<A: LogAdapter> Subject for Full<A> {
             now: moment.now,
             seed,
         };
-        let mut replica = Replica::open(start, GroupId(0), self.replica_config.clone(), Registers::default())
-            .map_err(|error| violation("ST1", format!("n{} does not open: {error}", moment.node + 1)))?;
+        let mut replica =
+            Replica::open(start, GroupId(0), self.replica_config.clone(), Registers::default(), None)
+                .map_err(|error| violation("ST1", format!("n{} does not open: {error}", moment.node + 1)))?;
         self.watch.opened(moment.node, &recovered, replica.protocol())?;
         replica.set_probe(self.watch.probe(moment.node));
         self.looked_at[moment.node] = 0;

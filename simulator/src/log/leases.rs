@@ -18,7 +18,7 @@ use synod_lease::replicated::{
     Ask, AskId, Candidate, CandidateEvent, LeaseCommand, LeaseId, LeaseTable, NoAnswer,
 };
 use synod_replica::{
-    Actions, ClientCall, Consistency, Replica, ReplicaConfig, ReplicaEvent, SessionKey, Token,
+    Actions, ClientCall, Consistency, Replica, ReplicaConfig, ReplicaEvent, SessionKey, SnapshotConfig, Token,
 };
 
 use super::bare::{count_host, describe};
@@ -95,6 +95,7 @@ impl<A: LogAdapter> LeaseTables<A> {
             replica_config: ReplicaConfig {
                 tail_bytes_max: options.node.tail_bytes_max,
                 held_messages_max: options.node.held_messages_max,
+                snapshots: SnapshotConfig::default(),
                 ..ReplicaConfig::default()
             },
             watch: Watch::new(&membership),
@@ -201,8 +202,9 @@ impl<A: LogAdapter> Subject for LeaseTables<A> {
             now: moment.now,
             seed,
         };
-        let mut replica = Replica::open(start, GroupId(0), self.replica_config.clone(), LeaseTable::new())
-            .map_err(|error| violation("ST1", format!("n{} does not open: {error}", moment.node + 1)))?;
+        let mut replica =
+            Replica::open(start, GroupId(0), self.replica_config.clone(), LeaseTable::new(), None)
+                .map_err(|error| violation("ST1", format!("n{} does not open: {error}", moment.node + 1)))?;
         self.watch.opened(moment.node, &recovered, replica.protocol())?;
         replica.set_probe(self.watch.probe(moment.node));
         let owner = Bytes::from(format!("n{}", moment.node + 1));
