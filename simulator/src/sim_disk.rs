@@ -80,7 +80,7 @@ struct Device {
     operations_left: Option<u64>,
     /// Nothing answers any more.
     down: bool,
-    /// Syncs of files so far.
+    /// Syncs so far of files that are in use: what is still being made is under a name of its own.
     syncs: u64,
     damaged: bool,
     misread: bool,
@@ -375,7 +375,12 @@ impl Device {
             } else {
                 sector
             };
-            if other != file && self.inodes[&other].kept.len() < (to + 1) * SECTOR {
+            let there = &self.inodes[&other];
+            if other != file && there.kept.len() < (to + 1) * SECTOR {
+                return false;
+            }
+            // In the place of the newest, a sector whose end is blank is what a torn or short write leaves.
+            if contents.ends_with(&[0; 8]) && there.synced.get(to).is_some_and(|sync| *sync > settled) {
                 return false;
             }
             self.put(other, to, &contents);
@@ -641,7 +646,9 @@ impl DiskFile for SimFile {
         let mut guard = self.device.lock();
         let device = &mut *guard;
         device.begin()?;
-        device.syncs += 1;
+        if device.shown.iter().any(|(name, inode)| *inode == self.inode && !name.ends_with(".tmp")) {
+            device.syncs += 1;
+        }
         let sync = device.syncs;
         let fails = device.happens(device.faults.sync_error);
         let Device { inodes, rng, counts, .. } = device;
@@ -676,7 +683,7 @@ const RECYCLED: &str = "recycled.tmp";
 const GRAVES_MAX: usize = 8;
 /// Versions of an unsynced sector that are remembered.
 const VERSIONS_MAX: usize = 3;
-/// What the newest syncs brought is not lost after the fact.
+/// What the newest syncs brought is not lost after the fact: of the last batch no log could tell.
 const SYNCS_SPARED: u64 = 4;
 
 fn io_error() -> io::Error {

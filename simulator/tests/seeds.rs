@@ -69,11 +69,14 @@ fn raft_passes_a_few_hundred_seeds_at_three_and_five_replicas_and_every_fault_ha
 }
 
 #[test]
-fn a_log_whose_newest_segment_lost_its_header_is_refused_and_not_cut() {
-    // The seal that names the segment is lost as well: found as a silently shorter log.
+fn damage_that_once_made_a_log_shorter_without_a_word_is_refused_or_harmless() {
     let simulated = Simulated::named("wal").expect("the log engine is simulated");
-    let outcome = simulated.run(Level::Protocol, 3153, 3, false).outcome;
-    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    // A segment whose header and the seal before it are lost (found by seed 3153); an old segment in the place of the
+    // newest (3535, 28997).
+    for seed in [3153, 3535, 28997] {
+        let outcome = simulated.run(Level::Protocol, seed, 3, false).outcome;
+        assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+    }
 }
 
 #[test]

@@ -7,16 +7,17 @@
 //! was damaged later.
 //!
 //! What no log can tell is a last batch of which a sector was acknowledged and never written (a lying disk) from
-//! one that was torn, if the machine went down before anything followed it. A clean end and every start write a
-//! batch more, so that what stands before them is beyond doubt.
+//! one that was torn, if the machine went down before anything followed it; nor one whose last sector was overwritten by
+//! another that ends in zeros. A clean end and every start write a batch more, so that what stands before them is beyond
+//! doubt.
 
 /// What is seen where a batch may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// A torn batch was being blanked.
     pub(crate) cut: bool,
-    /// The first sector holds nothing behind the place of a header, or the segment ends here. Of the batches that
-    /// were written, only an empty one without its padding is like that.
+    /// The first sector holds nothing behind the place of a header, and nothing but the beginning of one there; or the
+    /// segment ends here. Of the batches that were written, only an empty one without its padding is like that.
     pub(crate) blank: bool,
     /// A header stands here: its checksum is right and its number is the next one.
     pub(crate) header: bool,

@@ -90,6 +90,7 @@ pub(crate) fn scan<D: Disk>(disk: &D, expected: Option<&Identity>) -> Result<Sca
     while let Some(following) = reading.segment(&next)? {
         next = following;
     }
+    reading.refuse_later_before(oldest)?;
     let mut scan = reading.end()?;
     scan.leftovers = names
         .into_iter()
@@ -374,10 +375,11 @@ impl<'a, D: Disk> Reading<'a, D> {
     /// What stands at the position of `batches`.
     fn look(&self, batches: &Batches<'_>, segment: SegmentNumber) -> Result<Place, WalError> {
         let left = batches.left();
-        let behind_header = left.len().min(BATCH_HEADER_LEN)..left.len().min(SECTOR);
+        let (header, behind) = left[..left.len().min(SECTOR)].split_at(left.len().min(BATCH_HEADER_LEN));
+        let begins = matches!(header.first(), Some(&(BATCH | CUT))) || is_blank(header);
         let mut place = Place {
             cut: left.first() == Some(&CUT),
-            blank: is_blank(&left[behind_header]),
+            blank: begins && is_blank(behind),
             header: false,
             whole: false,
             gap: false,
@@ -421,6 +423,26 @@ impl<'a, D: Disk> Reading<'a, D> {
             }
         }
         Ok(false)
+    }
+
+    /// Refuses what was replayed if a segment before it holds a later batch: an old segment is back and was taken for
+    /// the newest.
+    fn refuse_later_before(&self, oldest: SegmentNumber) -> Result<(), WalError> {
+        let last = self.next.map(|next| BatchNumber(next.0.saturating_sub(1)));
+        for number in self.numbers.iter().take_while(|number| **number < oldest) {
+            match load(self.disk, *number) {
+                Ok((header, loaded)) if header.identity == self.scan.identity => {
+                    let batches = Batches::new(&loaded.bytes, loaded.segment.checksums());
+                    if batches.has_later(last) {
+                        let what = "a later batch than the last of the newest segment stands here";
+                        return Err(WalError::corrupt(&loaded.segment.name, SEGMENT_HEADER_LEN, what));
+                    }
+                }
+                Ok(_) | Err(WalError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Replays one batch.

@@ -245,6 +245,29 @@ fn a_segment_whose_header_and_the_seal_before_it_are_lost_is_not_taken_for_a_spa
 }
 
 #[test]
+fn a_sector_that_begins_like_no_batch_is_not_a_torn_one() {
+    let disk = MemoryDisk::default();
+    let mut writer = engine(&disk);
+    writer.create(&IDENTITY).unwrap();
+    writer.recover(&IDENTITY).unwrap();
+    let before = disk.contents();
+    writer.write(&[Script::new(3).unit(&Model::default())]).unwrap();
+    let mut contents = disk.contents();
+    let changed = |(name, bytes): (&str, &[u8])| {
+        let old = before.files().find(|(file, _)| *file == name)?.1;
+        Some((name.to_owned(), (0..bytes.len()).find(|at| bytes[*at] != old[*at])?))
+    };
+    let (name, at) = contents.files().find_map(changed).expect("a batch was written");
+    assert_eq!(at % SECTOR, 0);
+    contents.damage(&name, |bytes| {
+        bytes[at..at + SECTOR].fill(0);
+        bytes[at] = b'X';
+    });
+    let refused = engine(&MemoryDisk::of(contents)).recover(&IDENTITY);
+    assert!(matches!(refused, Err(WalError::Corrupt { .. })), "{refused:?}");
+}
+
+#[test]
 fn sectors_at_the_wrong_place_are_never_taken_for_others() {
     let log = whole_log(6, 15, true);
     for from_name in log.names() {
