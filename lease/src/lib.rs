@@ -41,7 +41,7 @@
 //! | one grantor | [`Holder`] and [`Grantor`] | yes | silent for one lease, or durable grants |
 //! | a majority, in memory | [`paxos_lease`] | none: its ballots are not ordered by grants | silent for one lease |
 //! | the same, and a majority on disk for the token | [`FencedLease`] | one durable number for each change of hands | silent for one lease |
-//!//! | a log, and its leader's clock | [`replicated`] | yes: the position in the log | full length again under the next leader |
+//! | a log, and its leader's clock | [`replicated`] | yes: the position in the log | full length again under the next leader |
 //!
 //! A lease alone is safe only for acts whose effect ends before it does: a process can be stopped between its look at
 //! the clock and its act. Everything else needs the token, checked at the resource ([`FencedResource`]).

@@ -26,7 +26,8 @@
 //!
 //! So a leader that is cut off, or whose disk stands still, neither renews (nobody confirms) nor expires (nothing is
 //! decided, or it counts no more), and a renewal waits for no disk. etcd's lessor is leader-local as well and had to
-//! learn this (its issues 15247, 12528).
+//! learn this (its issues 15247, 12528). What happened to it and others is asked of this table, on every log protocol of
+//! the workspace, by the tests of the simulator (`tests/lease_incidents.rs`).
 
 mod candidate;
 mod message;
