@@ -80,7 +80,7 @@ impl<C: ProtocolConfig> Cluster<C> {
                 seed: at as u64,
             };
             Node::new(
-                Replica::open(start, GroupId(0), ReplicaConfig::default(), LeaseTable::new()).unwrap(),
+                Replica::open(start, GroupId(0), ReplicaConfig::default(), LeaseTable::new(), None).unwrap(),
                 ahead,
             )
         });
