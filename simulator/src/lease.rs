@@ -21,7 +21,7 @@ use crate::disk::Disk;
 use crate::fault::{Fault, FaultSet};
 use crate::holders::Holders;
 use crate::log::count_host;
-use crate::observer::{Checked, Violation, violation};
+use crate::observer::{Checked, Violation, violation, wire};
 use crate::options::Options;
 use crate::rare::{Rare, RareCounts};
 use crate::rng::{Chance, Rng};
@@ -211,6 +211,14 @@ impl Subject for Leases {
 
     fn sent(&mut self, _: usize, _: usize, _: &Envelope<Message>) -> Checked {
         Ok(())
+    }
+
+    fn encoded(
+        &self,
+        node: usize,
+        envelope: Envelope<Self::Message>,
+    ) -> Result<Envelope<Self::Message>, Violation> {
+        wire::round_trip(node, &envelope)
     }
 
     fn fingerprint(message: &Message) -> u64 {

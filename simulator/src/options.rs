@@ -31,6 +31,8 @@ pub struct Options {
     pub disk: DiskOptions,
     /// The log engine on simulated devices, where it runs.
     pub engine: Option<EngineOptions>,
+    /// Every envelope goes through bytes, as it does between machines.
+    pub encoded: bool,
     /// For each node: its device may lose what was acknowledged.
     pub damaged: Vec<bool>,
     /// The nodes.
@@ -174,6 +176,7 @@ impl Options {
             weather,
             disk,
             engine: None,
+            encoded: seed % 8 == 5,
             damaged: vec![false; replicas],
             node,
             fault_interval: patience * rng.log_between(1, 16),
@@ -366,6 +369,7 @@ mod tests {
         assert!(drawn.iter().any(|options| options.profile == Profile::All));
         let engines = drawn.iter().filter(|options| options.engine.is_some()).count();
         assert!((400..600).contains(&engines), "{engines}");
+        assert_eq!(drawn.iter().filter(|options| options.encoded).count(), drawn.len() / 8);
     }
 
     #[test]

@@ -158,6 +158,19 @@ pub trait Subject: Sized {
     /// What does not hold.
     fn sent(&mut self, node: usize, to: usize, envelope: &Envelope<Self::Message>) -> Checked;
 
+    /// The envelope as it arrives after its way through bytes; as it was, if its messages have none.
+    ///
+    /// # Errors
+    /// It would not arrive as it was sent.
+    fn encoded(
+        &self,
+        node: usize,
+        envelope: Envelope<Self::Message>,
+    ) -> Result<Envelope<Self::Message>, Violation> {
+        let _ = node;
+        Ok(envelope)
+    }
+
     /// A number that tells this message from others, for the trace hash.
     fn fingerprint(message: &Self::Message) -> u64;
 

@@ -525,6 +525,7 @@ impl<S: Subject> World<S> {
             trace.push(self.at, self.events, What::Message { from, to, id, text, lost });
         }
         let Fate::Arrives { at, again } = fate else { return Ok(()) };
+        let envelope = if self.options.encoded { self.subject.encoded(from, envelope)? } else { envelope };
         let (from, to) = (from as u8, to as u8);
         if let Some(again) = again {
             self.queue.push(again, Event::Deliver { to, from, id, envelope: envelope.clone() });

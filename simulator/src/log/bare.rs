@@ -15,7 +15,7 @@ use super::{LogAdapter, Watch, membership, quorum_len};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::observer::read_index::ReadIndexes;
-use crate::observer::{Checked, LogObserver, Violation, bounds, violation};
+use crate::observer::{Checked, LogObserver, Violation, bounds, violation, wire};
 use crate::options::Options;
 use crate::rare::{Rare, RareCounts};
 use crate::rng::{Chance, Rng};
@@ -227,6 +227,14 @@ impl<A: LogAdapter> Subject for Bare<A> {
 
     fn sent(&mut self, node: usize, to: usize, envelope: &Envelope<Self::Message>) -> Checked {
         self.watch.sent(&self.bounds, node, to, envelope)
+    }
+
+    fn encoded(
+        &self,
+        node: usize,
+        envelope: Envelope<Self::Message>,
+    ) -> Result<Envelope<Self::Message>, Violation> {
+        wire::round_trip(node, &envelope)
     }
 
     fn fingerprint(message: &Self::Message) -> u64 {

@@ -12,7 +12,7 @@ use super::{LogAdapter, Registers, Watch, membership, quorum_len};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::observer::bounds::{self, Progress};
-use crate::observer::{Checked, LogObserver, Violation, violation};
+use crate::observer::{Checked, LogObserver, Violation, violation, wire};
 use crate::options::Options;
 use crate::rare::{Rare, RareCounts};
 use crate::rng::Rng;
@@ -214,6 +214,14 @@ impl<A: LogAdapter> Subject for Full<A> {
             }
         }
         self.watch.sent(&self.bounds, node, to, envelope)
+    }
+
+    fn encoded(
+        &self,
+        node: usize,
+        envelope: Envelope<Self::Message>,
+    ) -> Result<Envelope<Self::Message>, Violation> {
+        wire::round_trip(node, &envelope)
     }
 
     fn fingerprint(message: &Message<A>) -> u64 {

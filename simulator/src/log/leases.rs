@@ -27,7 +27,7 @@ use crate::clock::Time;
 use crate::disk::Disk;
 use crate::hash::mix;
 use crate::holders::Holders;
-use crate::observer::{Checked, LogObserver, Violation, violation};
+use crate::observer::{Checked, LogObserver, Violation, violation, wire};
 use crate::options::Options;
 use crate::rare::{Rare, RareCounts};
 use crate::rng::{Chance, Rng};
@@ -306,6 +306,14 @@ impl<A: LogAdapter> Subject for LeaseTables<A> {
 
     fn sent(&mut self, node: usize, to: usize, envelope: &Envelope<Message<A>>) -> Checked {
         self.watch.sent(&self.bounds, node, to, envelope)
+    }
+
+    fn encoded(
+        &self,
+        node: usize,
+        envelope: Envelope<Self::Message>,
+    ) -> Result<Envelope<Self::Message>, Violation> {
+        wire::round_trip(node, &envelope)
     }
 
     fn fingerprint(message: &Message<A>) -> u64 {

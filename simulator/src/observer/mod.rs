@@ -34,6 +34,7 @@
 //! | [`terms::pre_vote`] | PV nobody campaigns without the support of a quorum |
 //! | [`read_index`] | RI11 a read index covers everything acknowledged before |
 //! | [`recovery`] | ST1 and ST4: what a restart finds |
+//! | [`wire`] | wire: what is encoded and decoded is what was sent |
 //! | [`once`] | CL7 each command takes effect exactly once |
 //! | [`once`] | X2 equal state at equal applied index |
 
@@ -47,6 +48,7 @@ pub mod read_index;
 pub mod recovery;
 pub mod terms;
 pub mod unit;
+pub mod wire;
 
 use std::fmt;
 

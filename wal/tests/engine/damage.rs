@@ -6,7 +6,7 @@ use bytes::Bytes;
 use synod_core::{ClusterId, Identity, IndexRange, LogIndex, NodeId, ReadError, StorageError, Write};
 use synod_wal::{Engine, Inspection, Wal, WalError, WalOptions};
 
-use crate::memory_disk::{Contents, MemoryDisk, SECTOR};
+use crate::memory_disk::{Contents, MemoryDisk, Operation, SECTOR};
 use crate::model::{IDENTITY, Model, Script};
 
 fn engine(disk: &MemoryDisk) -> Engine<MemoryDisk> {
@@ -151,6 +151,48 @@ fn a_write_that_stopped_at_any_byte_is_torn_or_whole_and_never_damage() {
             }
         }
         states.push(state);
+    }
+}
+
+#[test]
+fn a_start_that_stopped_at_any_byte_of_its_writes_is_started_again() {
+    let disk = MemoryDisk::default();
+    let mut writer = engine(&disk);
+    writer.create(&IDENTITY).unwrap();
+    writer.recover(&IDENTITY).unwrap();
+    let acknowledged = Bytes::from_static(b"acknowledged");
+    writer.write(&[Write { hard_state: Some(acknowledged.clone()), ..Write::default() }]).unwrap();
+    disk.record();
+    writer.write(&[Write { hard_state: Some(vec![7; 1500].into()), ..Write::default() }]).unwrap();
+    let operations = disk.take_record();
+    let [Operation::Write { offset, bytes, .. }, Operation::Sync { .. }] = &operations[..] else {
+        panic!("{operations:?}");
+    };
+    // Torn: all of it arrived but for one sector.
+    for lost in (0..bytes.len()).step_by(SECTOR) {
+        let torn = disk.contents();
+        let at = usize::try_from(*offset).unwrap() + lost;
+        let name = torn.files().find(|(name, _)| name.starts_with("segment-")).unwrap().0.to_owned();
+        let mut torn = torn.clone();
+        torn.damage(&name, |file| file[at..at + SECTOR].fill(0));
+        let first = MemoryDisk::of(torn.clone());
+        first.record();
+        assert_eq!(engine(&first).recover(&IDENTITY).unwrap().hard_state.as_ref(), Some(&acknowledged));
+        let mut image = torn;
+        for operation in first.take_record() {
+            if let Operation::Write { file, offset, bytes } = &operation {
+                for stop in 0..bytes.len().min(2 * SECTOR) {
+                    let mut stopped = image.clone();
+                    let (file, offset, bytes) = (*file, *offset, bytes[..stop].to_vec());
+                    stopped.apply(&Operation::Write { file, offset, bytes });
+                    let again = engine(&MemoryDisk::of(stopped)).recover(&IDENTITY);
+                    let again =
+                        again.unwrap_or_else(|error| panic!("{lost} lost, {offset}, {stop}: {error}"));
+                    assert_eq!(again.hard_state.as_ref(), Some(&acknowledged));
+                }
+            }
+            image.apply(&operation);
+        }
     }
 }
 
