@@ -237,7 +237,9 @@ mod tests {
             old: Box::new(QuorumSystem::majority(ids())),
             new: Box::new(counted.clone()),
         };
-        for quorums in [counted, weighted, joint] {
+        let fast = QuorumSystem::fast(ids(), 2, 2, 3).unwrap();
+        let rows = vec![ids().take(1).collect(), ids().skip(1).collect()];
+        for quorums in [counted, weighted, joint, fast, QuorumSystem::Grid { rows }] {
             all.push(Membership::new(members.clone(), quorums, SessionLimits::default()).unwrap());
         }
         for membership in all {

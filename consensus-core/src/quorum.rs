@@ -1,5 +1,7 @@
 //! Quorum systems: which sets of members may elect, and which may decide.
 
+mod fast;
+
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
@@ -118,6 +120,22 @@ pub enum QuorumSystem {
         /// The least weight that decides.
         replication: u64,
     },
+    /// As [`QuorumSystem::Counted`], and any `fast` members decide where members take the first value they hear.
+    Fast {
+        /// The voters.
+        members: NodeSet,
+        /// How many elect (q1).
+        election: usize,
+        /// How many decide (q2).
+        replication: usize,
+        /// How many decide in a fast round (q2f).
+        fast: usize,
+    },
+    /// Members in rows: a full row elects, one of each row decides (Flexible Paxos, section 6).
+    Grid {
+        /// The rows: disjoint, none of them empty.
+        rows: Vec<NodeSet>,
+    },
     /// Both systems must agree, while one takes over from the other.
     Joint {
         /// The system that is left.
@@ -156,6 +174,19 @@ pub enum QuorumError {
         /// A replication quorum disjoint from it.
         replication: NodeSet,
     },
+    /// An election could not tell which of two values was decided in a fast round.
+    #[error("election quorum {election} and fast quorums {first} and {second} have no member in common")]
+    FastDisjoint {
+        /// An election quorum.
+        election: NodeSet,
+        /// A fast quorum.
+        first: NodeSet,
+        /// Another one, such that nobody is in all three.
+        second: NodeSet,
+    },
+    /// A grid without rows, with an empty row, or with a member in two of them.
+    #[error("the rows of a grid must be disjoint and none of them empty")]
+    Rows,
 }
 
 impl QuorumSystem {
@@ -183,6 +214,19 @@ impl QuorumSystem {
         match self {
             QuorumSystem::Majority { members } if members.is_empty() => Err(QuorumError::NoMembers),
             QuorumSystem::Majority { .. } => Ok(()),
+            QuorumSystem::Fast { members, election, replication, fast } => {
+                let (members, election, replication) = (members.clone(), *election, *replication);
+                QuorumSystem::Counted { members: members.clone(), election, replication }.validate()?;
+                fast::validate(&members, election, *fast)
+            }
+            QuorumSystem::Grid { rows } => {
+                let count: usize = rows.iter().map(NodeSet::len).sum();
+                let disjoint = self.members().len() == count;
+                if rows.is_empty() || rows.iter().any(NodeSet::is_empty) || !disjoint {
+                    return Err(QuorumError::Rows);
+                }
+                Ok(())
+            }
             QuorumSystem::Counted { members, election, replication } => {
                 if members.is_empty() {
                     return Err(QuorumError::NoMembers);
@@ -219,7 +263,9 @@ impl QuorumSystem {
     pub fn is_election_quorum(&self, nodes: &NodeSet) -> bool {
         match self {
             QuorumSystem::Majority { members } => nodes.count_in(members) > members.len() / 2,
-            QuorumSystem::Counted { members, election, .. } => nodes.count_in(members) >= *election,
+            QuorumSystem::Counted { members, election, .. }
+            | QuorumSystem::Fast { members, election, .. } => nodes.count_in(members) >= *election,
+            QuorumSystem::Grid { rows } => rows.iter().any(|row| nodes.count_in(row) == row.len()),
             QuorumSystem::Weighted { members, election, .. } => {
                 weight_of(members, |node| nodes.contains(node)) >= *election
             }
@@ -234,7 +280,9 @@ impl QuorumSystem {
     pub fn is_replication_quorum(&self, nodes: &NodeSet) -> bool {
         match self {
             QuorumSystem::Majority { members } => nodes.count_in(members) > members.len() / 2,
-            QuorumSystem::Counted { members, replication, .. } => nodes.count_in(members) >= *replication,
+            QuorumSystem::Counted { members, replication, .. }
+            | QuorumSystem::Fast { members, replication, .. } => nodes.count_in(members) >= *replication,
+            QuorumSystem::Grid { rows } => rows.iter().all(|row| nodes.count_in(row) > 0),
             QuorumSystem::Weighted { members, replication, .. } => {
                 weight_of(members, |node| nodes.contains(node)) >= *replication
             }
@@ -249,8 +297,11 @@ impl QuorumSystem {
     pub fn reached_by_replication_quorum(&self, progress: &impl Fn(NodeId) -> LogIndex) -> LogIndex {
         match self {
             QuorumSystem::Majority { members } => nth_highest(members, members.len() / 2 + 1, progress),
-            QuorumSystem::Counted { members, replication, .. } => {
-                nth_highest(members, *replication, progress)
+            QuorumSystem::Counted { members, replication, .. }
+            | QuorumSystem::Fast { members, replication, .. } => nth_highest(members, *replication, progress),
+            QuorumSystem::Grid { rows } => {
+                let highest = rows.iter().map(|row| nth_highest(row, 1, progress));
+                highest.min().unwrap_or(LogIndex::ZERO)
             }
             QuorumSystem::Weighted { members, replication, .. } => heaviest(members, *replication, progress),
             QuorumSystem::Joint { old, new } => {
@@ -263,7 +314,10 @@ impl QuorumSystem {
     #[must_use]
     pub fn members(&self) -> NodeSet {
         match self {
-            QuorumSystem::Majority { members } | QuorumSystem::Counted { members, .. } => members.clone(),
+            QuorumSystem::Majority { members }
+            | QuorumSystem::Counted { members, .. }
+            | QuorumSystem::Fast { members, .. } => members.clone(),
+            QuorumSystem::Grid { rows } => rows.iter().flat_map(NodeSet::iter).collect(),
             QuorumSystem::Weighted { members, .. } => members.iter().map(|(node, _)| *node).collect(),
             QuorumSystem::Joint { old, new } => old.members().iter().chain(new.members().iter()).collect(),
         }
@@ -368,6 +422,16 @@ impl fmt::Display for QuorumSystem {
                 members.iter().try_for_each(|(node, weight)| write!(f, " {node}:{weight}"))?;
                 f.write_str(")")
             }
+            QuorumSystem::Fast { members, election, replication, fast } => {
+                write!(f, "fast(elect {election}, replicate {replication}, fast {fast} of {members})")
+            }
+            QuorumSystem::Grid { rows } => {
+                f.write_str("grid(")?;
+                for (at, row) in rows.iter().enumerate() {
+                    write!(f, "{}{row}", if at == 0 { "" } else { " " })?;
+                }
+                f.write_str(")")
+            }
             QuorumSystem::Joint { old, new } => write!(f, "joint({old} and {new})"),
         }
     }
@@ -379,6 +443,8 @@ impl Wire for QuorumSystem {
             QuorumSystem::Majority { members } => 4 + 8 * members.len(),
             QuorumSystem::Counted { members, .. } => 4 + 8 * members.len() + 16,
             QuorumSystem::Weighted { members, .. } => 4 + 12 * members.len() + 16,
+            QuorumSystem::Fast { members, .. } => 4 + 8 * members.len() + 24,
+            QuorumSystem::Grid { rows } => 4 + rows.iter().map(|row| 4 + 8 * row.len()).sum::<usize>(),
             QuorumSystem::Joint { old, new } => old.wire_len() + new.wire_len(),
         }
     }
@@ -416,6 +482,18 @@ impl Wire for QuorumSystem {
                 old.encode(out);
                 new.encode(out);
             }
+            QuorumSystem::Fast { members, election, replication, fast } => {
+                out.put_u8(4);
+                put_members(out, members);
+                for size in [*election, *replication, *fast] {
+                    out.put_u64_le(size as u64);
+                }
+            }
+            QuorumSystem::Grid { rows } => {
+                out.put_u8(5);
+                put_count(out, rows.len());
+                rows.iter().for_each(|row| put_members(out, row));
+            }
         }
     }
 
@@ -449,6 +527,16 @@ fn decode_within(from: &mut WireReader, joints: usize) -> Result<QuorumSystem, D
             new: Box::new(decode_within(from, joints - 1)?),
         },
         3 => return Err(IMPOSSIBLE),
+        4 => QuorumSystem::Fast {
+            members: nodes(from)?,
+            election: size(from)?,
+            replication: size(from)?,
+            fast: size(from)?,
+        },
+        5 => {
+            let rows = from.count(4)?;
+            QuorumSystem::Grid { rows: (0..rows).map(|_| nodes(from)).collect::<Result<_, DecodeError>>()? }
+        }
         value => return Err(DecodeError::Unknown { what: "quorum system", value: u64::from(value) }),
     })
 }
@@ -457,11 +545,11 @@ fn decode_within(from: &mut WireReader, joints: usize) -> Result<QuorumSystem, D
 mod tests {
     use super::*;
 
-    fn nodes(count: u64) -> NodeSet {
+    pub(super) fn nodes(count: u64) -> NodeSet {
         (1..=count).map(NodeId).collect()
     }
 
-    fn subsets(members: &NodeSet) -> Vec<NodeSet> {
+    pub(super) fn subsets(members: &NodeSet) -> Vec<NodeSet> {
         let all: Vec<NodeId> = members.iter().collect();
         (0u32..1 << all.len())
             .map(|mask| {
@@ -550,6 +638,22 @@ mod tests {
     }
 
     #[test]
+    fn a_grid_elects_by_a_row_and_decides_by_one_of_each() {
+        let grid = |rows: &[&[u64]]| QuorumSystem::Grid {
+            rows: rows.iter().map(|row| row.iter().copied().map(NodeId).collect()).collect(),
+        };
+        let system = grid(&[&[1, 2], &[3, 4, 5]]);
+        assert!(system.validate().is_ok() && intersects(&system));
+        assert!(system.is_election_quorum(&[1, 2].map(NodeId).into_iter().collect()));
+        assert!(!system.is_election_quorum(&[1, 3, 4].map(NodeId).into_iter().collect()));
+        assert!(system.is_replication_quorum(&[2, 5].map(NodeId).into_iter().collect()));
+        assert_eq!(system.to_string(), "grid({n1 n2} {n3 n4 n5})");
+        for wrong in [grid(&[]), grid(&[&[1], &[]]), grid(&[&[1, 2], &[2, 3]])] {
+            assert_eq!(wrong.validate(), Err(QuorumError::Rows));
+        }
+    }
+
+    #[test]
     fn a_joint_quorum_needs_both_systems() {
         let joint = QuorumSystem::Joint {
             old: Box::new(QuorumSystem::majority([1, 2, 3].map(NodeId))),
@@ -572,6 +676,8 @@ mod tests {
                 new: Box::new(QuorumSystem::majority([2, 3, 4, 5].map(NodeId))),
             },
             QuorumSystem::Majority { members: nodes(9) },
+            QuorumSystem::Fast { members: nodes(7), election: 5, replication: 3, fast: 5 },
+            QuorumSystem::Grid { rows: vec![nodes(3), [4, 5].map(NodeId).into_iter().collect()] },
             QuorumSystem::Weighted {
                 members: vec![(NodeId(1), 5), (NodeId(2), 3), (NodeId(3), 3), (NodeId(4), 1)],
                 election: 7,

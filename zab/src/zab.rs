@@ -343,7 +343,10 @@ impl Zab {
 fn elections_meet(quorums: &QuorumSystem) -> bool {
     match quorums {
         QuorumSystem::Majority { .. } => true,
-        QuorumSystem::Counted { members, election, .. } => 2 * election > members.len(),
+        QuorumSystem::Counted { members, election, .. } | QuorumSystem::Fast { members, election, .. } => {
+            2 * election > members.len()
+        }
+        QuorumSystem::Grid { rows } => rows.len() == 1,
         QuorumSystem::Weighted { members, election, .. } => {
             // Two election quorums meet exactly if such a system that decided with the same weight were valid.
             let (members, election) = (members.clone(), *election);
