@@ -5,6 +5,8 @@
 #
 # usage: benches/core_cost.sh [PROTOCOL...]        (default: raft)
 #   WINDOWS="64 256" benches/core_cost.sh raft     which windows to count (default: 1 16 256)
+#   GROWTH=6 benches/core_cost.sh raft             instead: the core alone at window 256, while the log grows from
+#                                                  10^3 to 10^6 commands (10^7 need 4 GiB of memory and minutes)
 #
 # Takes a minute or two after the build: counts do not scatter, so few commands do.
 set -eu
@@ -42,6 +44,25 @@ row() {
     printf '%-12s %-9s %7s  %-14s %8s\n' \
         "$protocol" "$level" "$window" "$machine" "$(((high - low) / (more - fewer)))"
 }
+
+# For each power of ten: what a command costs while the log grows to that length from a tenth of it.
+growth() {
+    fewer=0 low=0 decade=3 commands=1000
+    while [ "$decade" -le "$GROWTH" ]; do
+        more=$(((commands + 255) / 256 * 256))
+        high=$(instructions --protocol "$1" --window 256 --commands "$more")
+        [ "$fewer" -eq 0 ] || printf '%-12s %10s %10s  %8s\n' "$1" "$fewer" "$more" "$(((high - low) / (more - fewer)))"
+        fewer=$more low=$high decade=$((decade + 1)) commands=$((commands * 10))
+    done
+}
+
+if [ -n "${GROWTH:-}" ]; then
+    printf '%-12s %10s %10s  %8s\n' protocol from to "instructions/command"
+    for protocol in "${@:-raft}"; do
+        growth "$protocol"
+    done
+    exit
+fi
 
 printf '%-12s %-9s %7s  %-14s %8s\n' protocol level window "state machine" "instructions/command"
 for protocol in "${@:-raft}"; do

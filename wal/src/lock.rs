@@ -12,7 +12,7 @@ pub(crate) const LOCK_NAME: &str = "lock";
 /// Held until it is dropped, or until the process ends in whatever way.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -31,7 +31,7 @@ impl Lock {
             .map_err(WalError::io("open", &path.display().to_string()))?;
         taken(file.try_lock(), &file, path.clone())?;
         note_holder(&mut file).map_err(WalError::io("write", &path.display().to_string()))?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Takes the lock for reading only; it may be on a read-only file system. A folder that never had a lock
@@ -47,7 +47,16 @@ impl Lock {
             Err(error) => return Err(WalError::io("open", &path.display().to_string())(error)),
         };
         taken(file.try_lock_shared(), &file, path)?;
-        Ok(Some(Lock { _file: file }))
+        Ok(Some(Lock { file }))
+    }
+}
+
+/// A process that is being started by another thread has a copy of the file for a moment, and closing this one would leave
+/// the lock to it.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What fails here is released when the last copy is closed.
+        let _ = self.file.unlock();
     }
 }
 

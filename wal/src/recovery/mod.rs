@@ -498,14 +498,12 @@ impl<'a, D: Disk> Reading<'a, D> {
                     return Err(WalError::corrupt(&segment.name, place, what));
                 }
             }
-            if self.scan.checkpoint.is_none() {
-                return Err(WalError::corrupt(
-                    &segment.name,
-                    place,
-                    "the log does not begin with a checkpoint",
-                ));
-            }
             at += len;
+        }
+        if self.scan.checkpoint.is_none() {
+            // An empty batch is none either.
+            let place = offset + BATCH_HEADER_LEN as u64;
+            return Err(WalError::corrupt(&segment.name, place, "the log does not begin with a checkpoint"));
         }
         for change in self.changes.drain(..) {
             self.scan.index.apply(&change);
