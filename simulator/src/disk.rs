@@ -273,6 +273,12 @@ impl Disk {
         self.model.last_index()
     }
 
+    /// The compaction bound.
+    #[must_use]
+    pub fn compacted(&self) -> LogIndex {
+        self.model.compacted()
+    }
+
     /// What went wrong with the device.
     #[must_use]
     pub fn faults(&self) -> FaultCounts {
@@ -463,8 +469,7 @@ pub(crate) fn stamps(recovered: &Recovered) -> impl Iterator<Item = (LogIndex, s
 
 /// True if this is what the model holds.
 fn is_after(recovered: &Recovered, model: &Model) -> bool {
-    let last = recovered.runs.last().map_or(LogIndex::ZERO, |run| run.to);
-    if last != model.last_index() {
+    if recovered.last_index() != model.last_index() {
         return false;
     }
     let expected = model.recovered();

@@ -56,11 +56,17 @@ pub enum Fault {
     StaleSegment,
     /// A file was shorter than it had been (D13).
     TruncatedFile,
+    /// A store of snapshots refused to begin, write or finish one (D8).
+    SnapshotError,
+    /// The newest snapshot was damaged at rest (D16).
+    SnapshotDamage,
+    /// No fault, and counted with them: a node went on from a snapshot that it was sent.
+    SnapshotInstall,
 }
 
 impl Fault {
     /// Every kind, in the order of reports.
-    pub const ALL: [Fault; 25] = [
+    pub const ALL: [Fault; 28] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -86,6 +92,9 @@ impl Fault {
         Fault::LostEntry,
         Fault::StaleSegment,
         Fault::TruncatedFile,
+        Fault::SnapshotError,
+        Fault::SnapshotDamage,
+        Fault::SnapshotInstall,
     ];
 
     /// Those that happen to any cluster.
@@ -97,7 +106,7 @@ impl Fault {
     /// Those that happen to a device, and so only where the log engine runs.
     #[must_use]
     pub fn of_devices() -> &'static [Fault] {
-        &Fault::ALL[Fault::TornWrite as usize..]
+        &Fault::ALL[Fault::TornWrite as usize..Fault::SnapshotError as usize]
     }
 
     /// Those that end a life.
@@ -136,6 +145,9 @@ impl Fault {
             Fault::LostEntry => "lost_entry",
             Fault::StaleSegment => "stale_segment",
             Fault::TruncatedFile => "truncated_file",
+            Fault::SnapshotError => "snapshot_error",
+            Fault::SnapshotDamage => "snapshot_damage",
+            Fault::SnapshotInstall => "snapshot_install",
         }
     }
 }

@@ -78,6 +78,7 @@ pub mod model;
 pub mod network;
 pub mod queue;
 pub mod rng;
+pub mod shelf;
 pub mod sim_disk;
 
 pub mod basicpaxos;

@@ -128,10 +128,10 @@ impl Model {
         self.syncing == 0
     }
 
-    /// The highest durable position.
+    /// The highest durable position: of the log, or the compaction bound.
     #[must_use]
     pub fn last_index(&self) -> LogIndex {
-        self.log.last_index().unwrap_or(LogIndex::ZERO)
+        self.log.last_index().unwrap_or(LogIndex::ZERO).max(self.compacted())
     }
 
     /// The units that are being made durable.

@@ -34,6 +34,8 @@ impl LogAdapter for RaftAdapter {
     type Observer = TermLedger<RaftAdapter>;
     type Bounds = Bounds;
 
+    const SNAPSHOTS: bool = true;
+
     fn config(options: &Options, rng: &mut Rng) -> (RaftConfig, Bounds) {
         let timeout = Duration::from_nanos(options.patience);
         let bounds = Bounds {

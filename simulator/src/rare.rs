@@ -162,6 +162,20 @@ rare! {
     SegmentRolled = "segment begun",
     /// A log went on in a segment that had been given up.
     SegmentRecycled = "segment used again",
+    /// A snapshot was taken.
+    SnapshotTaken = "snapshot taken",
+    /// A snapshot arrived and took the place of a log and a state.
+    SnapshotInstalled = "snapshot taken over from a peer",
+    /// A snapshot arrived that brought nothing new.
+    SnapshotDiscarded = "snapshot of no use",
+    /// A node started from a snapshot.
+    SnapshotStarted = "start from a snapshot",
+    /// A node started from the snapshot before the newest, which was damaged.
+    SnapshotFellBack = "start from the snapshot before a damaged one",
+    /// A store of snapshots refused to begin, write or finish one.
+    SnapshotRefused = "snapshot not written",
+    /// The newest snapshot was damaged at rest.
+    SnapshotDamaged = "snapshot damaged at rest",
     /// More nodes than a cluster survives lost their logs: it stands still.
     Halted = "cluster halted beyond the limit",
 }

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use synod_core::{
     Compacted, Envelope, Inbound, Instant, Load, LoadId, Loaded, NodeId, Recovered, Write, WriteId,
 };
+use synod_replica::{SnapshotDone, SnapshotJob};
 
 use crate::clock::{Clock, Time};
 use crate::disk::Disk;
@@ -32,11 +33,13 @@ pub struct Output<M> {
     pub envelopes: Vec<(NodeId, Envelope<M>)>,
     /// Reads to start.
     pub loads: Vec<Load>,
+    /// What is to be done with the node's store of snapshots, in order.
+    pub jobs: Vec<SnapshotJob>,
 }
 
 impl<M> Default for Output<M> {
     fn default() -> Self {
-        Output { writes: Vec::new(), envelopes: Vec::new(), loads: Vec::new() }
+        Output { writes: Vec::new(), envelopes: Vec::new(), loads: Vec::new(), jobs: Vec::new() }
     }
 }
 
@@ -103,6 +106,17 @@ pub trait Subject: Sized {
         id: LoadId,
         result: Result<Loaded, Compacted>,
     );
+
+    /// A job of the node's store of snapshots is done.
+    fn keep(&mut self, node: usize, job: SnapshotJob) -> Option<SnapshotDone> {
+        let _ = (node, job);
+        None
+    }
+
+    /// The node is told what became of a job.
+    fn kept(&mut self, moment: Moment, node: &mut Self::Node, done: SnapshotDone) {
+        let _ = (moment, node, done);
+    }
 
     /// A client asks.
     fn call(&mut self, moment: Moment, node: &mut Self::Node, call: Self::Call);

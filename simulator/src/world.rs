@@ -2,6 +2,7 @@
 
 use synod_core::{Compacted, Packet};
 use synod_core::{Envelope, Inbound, LoadId, Loaded, NodeId, Write, WriteId};
+use synod_replica::{SnapshotDone, SnapshotJob};
 
 use crate::clock::{Clock, MICROSECOND, MILLISECOND, NEVER, SECOND, Time};
 use crate::disk::{Disk, OrStopped, Stopped};
@@ -51,6 +52,8 @@ pub(crate) struct Slot<S: Subject> {
     life: u32,
     /// When the timer event that counts will come.
     timer_at: Time,
+    /// The store of snapshots is busy until then.
+    keep_at: Time,
     /// Inputs were taken since the last flush.
     dirty: bool,
     gathering: bool,
@@ -88,6 +91,8 @@ pub(crate) enum Event<S: Subject> {
     Read { node: u8, life: u32, load: synod_core::Load },
     Loaded { node: u8, life: u32, id: LoadId, result: Result<Loaded, Compacted> },
     Call { node: u8, life: u32, call: S::Call },
+    Keep { node: u8, life: u32, job: SnapshotJob },
+    Kept { node: u8, life: u32, done: SnapshotDone },
     Wake { client: u32 },
     Restart { node: u8, life: u32 },
     Resume { node: u8 },
@@ -133,6 +138,7 @@ impl<S: Subject> World<S> {
                     node: None,
                     life: 0,
                     timer_at: NEVER,
+                    keep_at: 0,
                     dirty: false,
                     gathering: false,
                     paused: false,
@@ -202,6 +208,9 @@ impl<S: Subject> World<S> {
             faults += slot.disk.faults();
             tally.rare += slot.disk.rare();
         }
+        faults[Fault::SnapshotInstall] += tally.rare[Rare::SnapshotInstalled];
+        faults[Fault::SnapshotError] += tally.rare[Rare::SnapshotRefused];
+        faults[Fault::SnapshotDamage] += tally.rare[Rare::SnapshotDamaged];
         Outcome {
             seed: self.options.seed,
             events: self.events,
@@ -250,6 +259,7 @@ impl<S: Subject> World<S> {
             Event::Wake { client } => self.on_wake(client),
             Event::Restart { node, life } => self.on_restart(node.into(), life),
             Event::Synced { node, life } => self.on_synced(node.into(), life),
+            Event::Keep { node, life, job } => self.on_keep(node.into(), life, job),
             Event::Read { node, life, load } => self.on_read(node.into(), life, load),
             Event::Resume { node } => self.on_resume(node.into()),
             Event::Mend { cut } => {
@@ -271,6 +281,7 @@ impl<S: Subject> World<S> {
             | Event::Flush { node, life }
             | Event::Report { node, life, .. }
             | Event::Loaded { node, life, .. }
+            | Event::Kept { node, life, .. }
             | Event::Call { node, life, .. } => (usize::from(*node), Some(*life)),
             _ => return Ok(()),
         };
@@ -325,6 +336,11 @@ impl<S: Subject> World<S> {
                 self.mark(4, at_node, id.0);
                 self.note(at_node, Kind::Load, || format!("{id} answered"));
                 self.subject.loaded(moment, &mut node, id, result);
+                true
+            }
+            Event::Kept { done, .. } => {
+                self.mark(15, at_node, u64::from(done.error().is_some()));
+                self.subject.kept(moment, &mut node, done);
                 true
             }
             Event::Call { call, .. } => {
@@ -469,6 +485,7 @@ impl<S: Subject> World<S> {
         output.envelopes = envelopes;
         if crash_after != usize::MAX {
             output.loads.clear();
+            output.jobs.clear();
             self.rare[Rare::CrashInFlush] += 1;
             let kind = if self.rng.coin() { Fault::CrashRestart } else { Fault::Crash };
             self.crash_and_return(node, kind)?;
@@ -479,6 +496,12 @@ impl<S: Subject> World<S> {
             let life = self.nodes[node].life;
             self.note(node, Kind::Load, || format!("{} {}", load.id, load.range));
             self.queue.push(at, Event::Read { node: node as u8, life, load });
+        }
+        for job in output.jobs.drain(..) {
+            let slot = &mut self.nodes[node];
+            slot.keep_at = slot.keep_at.max(self.at) + self.rng.exponential(self.options.disk.sync_mean) + 1;
+            let event = Event::Keep { node: node as u8, life: slot.life, job };
+            self.queue.push(slot.keep_at, event);
         }
         Ok(true)
     }
@@ -627,6 +650,20 @@ impl<S: Subject> World<S> {
         Ok(())
     }
 
+    fn on_keep(&mut self, node: usize, life: u32, job: SnapshotJob) -> Checked {
+        let slot = &self.nodes[node];
+        if slot.life != life || slot.node.is_none() {
+            return Ok(());
+        }
+        let text = self.trace.is_some().then(|| format!("{job:?}"));
+        let Some(done) = self.subject.keep(node, job) else { return Ok(()) };
+        self.note(node, Kind::Load, || {
+            let error = done.error().map(|error| format!(": {error}"));
+            format!("{}{}", text.unwrap_or_default(), error.unwrap_or_default())
+        });
+        self.on_input(Event::Kept { node: node as u8, life, done })
+    }
+
     /// The storage cannot go on: the node stops, and is started again by whoever looks after it.
     fn stop(&mut self, node: usize, stopped: &Stopped) -> Checked {
         self.note(node, Kind::Fault, || stopped.0.clone());
@@ -667,6 +704,7 @@ impl<S: Subject> World<S> {
             return Ok(());
         }
         slot.life += 1;
+        slot.keep_at = 0;
         slot.timer_at = NEVER;
         slot.dirty = false;
         slot.gathering = false;
@@ -982,11 +1020,17 @@ const FLUSHES_MAX: usize = 100_000;
 
 pub(crate) fn describe_write(unit: &synod_core::Write) -> String {
     let mut text = unit.id.to_string();
+    if let Some((index, stamp)) = unit.install {
+        text += &format!(" install {index} of {stamp}");
+    }
     if let Some(from) = unit.truncate_from {
         text += &format!(" truncate {from}");
     }
     for put in &unit.puts {
         text += &format!(" put {put}");
+    }
+    if let Some(through) = unit.compact_to {
+        text += &format!(" compact to {through}");
     }
     if unit.hard_state.is_some() {
         text += " hard state";

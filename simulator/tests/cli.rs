@@ -87,6 +87,9 @@ fn the_report_is_one_json_object_with_its_fields_in_order_and_every_fault() {
         "lost_entry",
         "stale_segment",
         "truncated_file",
+        "snapshot_error",
+        "snapshot_damage",
+        "snapshot_install",
     ];
     words.sort_unstable();
     let mut found = faults.clone();

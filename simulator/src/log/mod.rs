@@ -44,6 +44,9 @@ pub trait LogAdapter: Sized + 'static {
     /// the scale of [`Options::patience`].
     fn config(options: &Options, rng: &mut Rng) -> (Self::Config, Self::Bounds);
 
+    /// It goes on from snapshots: they are taken in a share of the seeds.
+    const SNAPSHOTS: bool = false;
+
     /// The quorums for a seed.
     fn quorums(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
         let _ = rng;

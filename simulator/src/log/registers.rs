@@ -1,7 +1,11 @@
 //! The state machine of the full replica: registers that remember every command.
 
+use std::io::{self, Read, Write};
+
 use bytes::Bytes;
-use synod_core::{Applied, Kind, LogIndex, Outputs, RequestId, StateMachine, StateMachineError};
+use synod_core::{
+    Applied, Kind, LogIndex, Outputs, RequestId, SnapshotSource, StateMachine, StateMachineError,
+};
 
 use crate::hash::mix;
 use crate::observer::agreement::digest_of;
@@ -11,6 +15,8 @@ use crate::observer::agreement::digest_of;
 pub struct Registers {
     values: Vec<u64>,
     applied: Vec<AppliedCommand>,
+    /// How many commands a snapshot stands for.
+    skipped: u64,
     chain: u64,
 }
 
@@ -30,10 +36,22 @@ pub struct AppliedCommand {
 }
 
 impl Registers {
-    /// What was applied, in order.
+    /// What was applied since the state was taken over from a snapshot, in order.
     #[must_use]
     pub fn applied(&self) -> &[AppliedCommand] {
         &self.applied
+    }
+
+    /// How many commands were applied before that.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The hash of everything applied so far.
+    #[must_use]
+    pub fn chain(&self) -> u64 {
+        self.chain
     }
 }
 
@@ -94,7 +112,8 @@ impl StateMachine for Registers {
                 self.values[register] = op + 1;
                 op
             });
-            out.reply(op.map_or_else(Bytes::new, |op| reply(op, self.applied.len() as u64)));
+            let position = self.skipped + self.applied.len() as u64;
+            out.reply(op.map_or_else(Bytes::new, |op| reply(op, position)));
             self.applied.push(AppliedCommand {
                 index: applied.index,
                 request: applied.request,
@@ -110,5 +129,31 @@ impl StateMachine for Registers {
         let register = usize::from(*query.first().ok_or_else(|| StateMachineError::new("an empty query"))?);
         let value = self.values.get(register).copied().unwrap_or(0);
         Ok(Bytes::copy_from_slice(&value.to_le_bytes()))
+    }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        let mut state = vec![self.skipped + self.applied.len() as u64, self.chain];
+        state.extend(&self.values);
+        Some(Box::new(State(state)))
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> Result<(), StateMachineError> {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).map_err(|error| StateMachineError::new(error.to_string()))?;
+        let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let [skipped, chain, values @ ..] = &words[..] else {
+            return Err(StateMachineError::new("a snapshot that is too short"));
+        };
+        *self = Registers { values: values.to_vec(), applied: Vec::new(), skipped: *skipped, chain: *chain };
+        Ok(())
+    }
+}
+
+/// How many commands were applied, their hash, and the registers.
+struct State(Vec<u64>);
+
+impl SnapshotSource for State {
+    fn write_to(self: Box<Self>, out: &mut dyn Write) -> io::Result<()> {
+        self.0.iter().try_for_each(|word| out.write_all(&word.to_le_bytes()))
     }
 }

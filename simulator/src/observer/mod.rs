@@ -36,7 +36,10 @@
 //! | [`recovery`] | ST1 and ST4: what a restart finds |
 //! | [`wire`] | wire: what is encoded and decoded is what was sent |
 //! | [`once`] | CL7 each command takes effect exactly once |
-//! | [`once`] | X2 equal state at equal applied index |
+//! | [`once`] | X2 equal state at equal applied index, and in every snapshot that is taken over |
+//! | [`crate::log`] | SN1 nothing is removed from a log that no snapshot of the node holds, whole and durable |
+//! | [`terms`] | SN2 a snapshot never takes the place of a log that is decided as far |
+//! | [`crate::log`] | SN3 a snapshot is never ahead of the log on its node's disk when it is kept |
 
 pub mod agreement;
 pub mod ballots;

@@ -126,6 +126,22 @@ impl AppliedOnce {
         self.ordered_applied(request.client, op)
     }
 
+    /// A node took over a state in which `count` commands were applied.
+    ///
+    /// # Errors
+    /// X2 if nobody went through that state.
+    pub fn restored(&self, node: usize, count: u64, chain: u64) -> Checked {
+        let known =
+            if count == 0 { Some(0) } else { self.applied.get(count as usize - 1).map(|(_, chain)| *chain) };
+        if known == Some(chain) {
+            return Ok(());
+        }
+        Err(violation(
+            "X2",
+            format!("n{} took over a state of {count} commands that nobody else had", node + 1),
+        ))
+    }
+
     fn ordered_applied(&mut self, client: ClientId, op: u64) -> Checked {
         let Some(session) = self.ordered.get_mut(&client) else { return Ok(()) };
         while let Some(earlier) = session.pop_front() {

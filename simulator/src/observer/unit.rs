@@ -11,6 +11,7 @@ pub struct SeenUnit {
     truncate_from: Option<LogIndex>,
     puts: Vec<SeenPut>,
     hard_state: Option<Bytes>,
+    install: Option<LogIndex>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,13 @@ impl SeenUnit {
             self.truncate_from = None;
             self.puts.clear();
             self.hard_state = None;
+            self.install = None;
         }
+    }
+
+    /// True if this is another snapshot than was seen in the unit.
+    pub fn install_changed(&mut self, index: LogIndex) -> bool {
+        self.install.replace(index) != Some(index)
     }
 
     /// True if this is another hard state than was seen in the unit.

@@ -126,8 +126,18 @@ struct Node {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Truncate(u64),
-    Put { from: u64, to: u64, term: u64, accepted: bool },
+    Put {
+        from: u64,
+        to: u64,
+        term: u64,
+        accepted: bool,
+    },
     HardState(HardState),
+    /// A snapshot that ends with this entry stands for the whole log.
+    Install {
+        term: u64,
+        index: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -331,6 +341,11 @@ impl<T: Terms> TermLedger<T> {
         if let Some(from) = removed_from {
             self.truncated(node, unit.id, from, leading)?;
         }
+        if let Some((index, stamp)) = unit.install
+            && self.nodes[node].unit.install_changed(index)
+        {
+            self.installed(node, unit.id, index.0, stamp.high)?;
+        }
         for put in &unit.puts[next..] {
             self.put(node, unit.id, put, leading)?;
         }
@@ -346,11 +361,50 @@ impl<T: Terms> TermLedger<T> {
         self.decisions.agree(decided, chain, Who::Node(node))
     }
 
+    /// The log that ends with the entry of `term` at `index`.
+    fn history(&self, term: u64, index: u64) -> Option<Runs> {
+        self.digest(term, index)?;
+        let mut segments = Vec::new();
+        let (mut term, mut last) = (term, index);
+        while last > 0 {
+            let slot = self.terms.get(term as usize)?;
+            segments.push((slot.first, last, term));
+            (term, last) = (slot.parent, slot.first - 1);
+        }
+        let mut runs = Runs::default();
+        for (first, last, term) in segments.into_iter().rev() {
+            runs.append(first, last, term);
+        }
+        Some(runs)
+    }
+
+    /// A snapshot takes the place of the log: what it holds must be what is decided.
+    fn installed(&mut self, node: usize, unit: WriteId, index: u64, term: u64) -> Checked {
+        let chain = self.digest(term, index).unwrap_or_default().chain;
+        self.decisions.agree(index, chain, Who::Node(node))?;
+        let before = self.nodes[node].decided;
+        if index <= before {
+            let what =
+                format!("n{}: a snapshot through {index} over a log decided through {before}", node + 1);
+            return Err(violation("SN2", what));
+        }
+        if let Some(history) = self.history(term, index) {
+            self.nodes[node].log = history;
+        }
+        self.nodes[node].in_flight.push_back((unit, Op::Install { term, index }));
+        Ok(())
+    }
+
     fn op_durable(&mut self, node: usize, op: Op) -> Checked {
         let ledger = &mut self.nodes[node];
         match op {
             Op::Truncate(from) => ledger.durable.truncate_from(from),
             Op::HardState(state) => ledger.durable_hard_state = state,
+            Op::Install { term, index } => {
+                if let Some(history) = self.history(term, index) {
+                    self.nodes[node].durable = history;
+                }
+            }
             Op::Put { from, to, term, accepted } => {
                 if !ledger.durable.put(from, to, term) {
                     return Err(violation(
@@ -432,7 +486,12 @@ impl<T: Terms> TermLedger<T> {
 
 impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
     fn opened(&mut self, node: usize, recovered: &Recovered, machine: &T::Protocol) -> Checked {
-        let mut found = Runs::default();
+        let mut found = match recovered.compacted {
+            Some((index, stamp)) => self.history(stamp.high, index.0).ok_or_else(|| {
+                violation("ST5", format!("n{} recovered {stamp} at its bound {index}", node + 1))
+            })?,
+            None => Runs::default(),
+        };
         for run in &recovered.runs {
             if !found.put(run.from.0, run.to.0, run.stamp.high) {
                 return Err(violation("ST1", format!("n{} recovered a log with holes", node + 1)));
@@ -471,7 +530,7 @@ impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
         if ledger.term != status.reign.number || ledger.leads != (status.role == Role::Leader) {
             self.role_changed(node, &status)?;
         }
-        if !unit.puts.is_empty() || unit.truncate_from.is_some() {
+        if !unit.puts.is_empty() || unit.truncate_from.is_some() || unit.install.is_some() {
             self.unit_changed(node, effects, leading)?;
         }
         if self.nodes[node].decided != status.decided.0 {
@@ -499,7 +558,7 @@ impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
             match op {
                 Op::HardState(_) => self.rare[Rare::HardStateLost] += 1,
                 Op::Put { .. } => self.rare[Rare::EntriesLost] += 1,
-                Op::Truncate(_) => {}
+                Op::Truncate(_) | Op::Install { .. } => {}
             }
         }
         ledger.log = ledger.durable.clone();
