@@ -35,6 +35,9 @@ pub enum ElectionError {
         /// What the table says.
         why: String,
     },
+    /// Who gives the lease out cannot be asked, with these settings.
+    #[error("the servers cannot be asked")]
+    Servers(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The candidate's task is gone: its runtime has ended.
     #[error("the candidate is gone")]
     Gone,

@@ -27,6 +27,8 @@
 //! |---|---|---|---|
 //! | [`PaxosLeaseElection`] | a majority of the candidates' nodes, in memory | one durable number for each change of hands | a storage and a transport |
 //! | [`ReplicatedElection`] | a table on a log protocol, and the clock of its leader | the position in the log | a [`Node`](synod_runtime::Node) |
+//! | `EtcdElection` (feature `etcd`) | etcd | the revision of the key | an etcd cluster |
+//! | `ZooKeeperElection` (feature `zookeeper`) | ZooKeeper | the zxid of the node | a ZooKeeper cluster |
 //!
 //! # A lease is not enough
 //!
@@ -42,6 +44,7 @@
 //! | `election.rs` | the trait, and what a candidate gets |
 //! | `seat.rs` | between a candidate's task and whoever waits for it |
 //! | `paxos_lease.rs`, `replicated.rs` | one task each |
+//! | `queued/` | one task for queues that other servers keep: `etcd.rs`, `zookeeper.rs` |
 //! | `clock.rs` | a clock that counts through suspension |
 //! | `error.rs` | why a candidate cannot go on |
 //! | `bin/elect/` | the binary `elect` |
@@ -52,6 +55,8 @@ mod clock;
 mod election;
 mod error;
 mod paxos_lease;
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+mod queued;
 mod replicated;
 mod seat;
 
@@ -59,4 +64,10 @@ pub use clock::{now, sleep_until};
 pub use election::{Election, Leader, Leadership};
 pub use error::ElectionError;
 pub use paxos_lease::{PaxosLeaseElection, PaxosLeaseMember};
+#[cfg(feature = "etcd")]
+pub use queued::EtcdElection;
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+pub use queued::QueuedCandidate;
+#[cfg(feature = "zookeeper")]
+pub use queued::ZooKeeperElection;
 pub use replicated::{ReplicatedCandidate, ReplicatedElection};

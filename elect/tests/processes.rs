@@ -27,6 +27,27 @@ async fn a_replicated_lease_never_lets_two_act_out_of_order() {
     rounds(Kind::Themselves("replicated"), TTL).await;
 }
 
+/// Where the servers are is told by `scripts/elect-servers`, which starts them.
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+async fn rounds_by_servers(election: &'static str, variable: &str) {
+    match std::env::var(variable) {
+        Ok(endpoints) => rounds(Kind::Servers(election, endpoints), 2 * TTL).await,
+        Err(_) => println!("skipped: {variable} names no servers; `scripts/elect-servers` starts some"),
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn etcd_never_lets_two_act_out_of_order() {
+    rounds_by_servers("etcd", "ELECT_ETCD").await;
+}
+
+#[cfg(feature = "zookeeper")]
+#[tokio::test]
+async fn zookeeper_never_lets_two_act_out_of_order() {
+    rounds_by_servers("zookeeper", "ELECT_ZOOKEEPER").await;
+}
+
 /// Kills or stops the leader, again and again.
 async fn rounds(kind: Kind, ttl: Duration) {
     let rounds: usize = std::env::var("ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());

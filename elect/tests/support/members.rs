@@ -15,6 +15,8 @@ use tokio::process::{Child, Command};
 pub(crate) enum Kind {
     /// `paxoslease` or `replicated`.
     Themselves(&'static str),
+    /// `etcd` or `zookeeper`, and where its servers are.
+    Servers(&'static str, String),
 }
 
 /// The processes of one election.
@@ -62,6 +64,9 @@ impl Members {
                 if init {
                     command.arg("--init");
                 }
+            }
+            Kind::Servers(election, endpoints) => {
+                command.args(["--election", election, "--endpoints", endpoints]);
             }
         }
         command.arg("--").args(&self.command);

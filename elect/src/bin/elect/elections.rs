@@ -38,7 +38,7 @@ pub(crate) async fn start(arguments: &Arguments) -> Result<Started, Box<dyn Erro
         Kind::Paxoslease => {
             let cluster = ClusterId(digest(&["paxoslease", &arguments.name]));
             let member = PaxosLeaseMember {
-                node: NodeId(arguments.id),
+                node: NodeId(arguments.id()),
                 membership: Membership::of_ids(arguments.peers.iter().map(|(peer, _)| peer.0))?,
                 config: PaxosLease::config().length(arguments.ttl).retry(retry(arguments.ttl)),
                 cluster,
@@ -48,7 +48,7 @@ pub(crate) async fn start(arguments: &Arguments) -> Result<Started, Box<dyn Erro
         }
         Kind::Replicated => {
             let cluster = ClusterId(digest(&["replicated"]));
-            let node = Node::builder(NodeId(arguments.id), Raft::config())
+            let node = Node::builder(NodeId(arguments.id()), Raft::config())
                 .cluster(cluster)
                 .members(arguments.peers.iter().map(|(peer, _)| peer.0))
                 .storage(log(arguments, cluster)?)
@@ -59,11 +59,31 @@ pub(crate) async fn start(arguments: &Arguments) -> Result<Started, Box<dyn Erro
             let candidate = ReplicatedCandidate {
                 length: arguments.ttl,
                 retry: retry(arguments.ttl),
-                ..ReplicatedCandidate::new(&arguments.name, arguments.id.to_string())
+                ..ReplicatedCandidate::new(&arguments.name, arguments.id().to_string())
             };
             let election = Box::new(ReplicatedElection::start(node.clone(), &candidate)?);
             Ok(Started { election, node: Some(node) })
         }
+        #[cfg(feature = "etcd")]
+        Kind::Etcd => {
+            let candidate = queued(arguments);
+            alone(Box::new(synod_elect::EtcdElection::start(&arguments.endpoints, None, &candidate).await?))
+        }
+        #[cfg(feature = "zookeeper")]
+        Kind::Zookeeper => {
+            let candidate = queued(arguments);
+            alone(Box::new(synod_elect::ZooKeeperElection::start(&arguments.endpoints, &candidate)?))
+        }
+        #[cfg(not(all(feature = "etcd", feature = "zookeeper")))]
+        _ => Err("built without this one: `cargo install synod-elect --features etcd,zookeeper`".into()),
+    }
+}
+
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+fn queued(arguments: &Arguments) -> synod_elect::QueuedCandidate {
+    synod_elect::QueuedCandidate {
+        length: arguments.ttl,
+        ..synod_elect::QueuedCandidate::new(&arguments.name, arguments.id().to_string())
     }
 }
 
@@ -72,14 +92,14 @@ fn log(arguments: &Arguments, cluster: ClusterId) -> Result<Wal, Box<dyn Error>>
     let dir: &Path = arguments.dir.as_deref().unwrap_or(Path::new("."));
     let options = WalOptions::default().segment_bytes(SEGMENT_BYTES);
     if arguments.init {
-        let identity = Identity { cluster, node: NodeId(arguments.id), group: GroupId::default() };
+        let identity = Identity { cluster, node: NodeId(arguments.id()), group: GroupId::default() };
         drop(Wal::create_with(dir, identity, options.clone())?);
     }
     Ok(Wal::open_with(dir, options)?)
 }
 
 async fn transport<M: Wire + Send + 'static>(arguments: &Arguments) -> Result<Tcp<M>, Box<dyn Error>> {
-    let own = arguments.peers.iter().find(|(peer, _)| peer.0 == arguments.id);
+    let own = arguments.peers.iter().find(|(peer, _)| peer.0 == arguments.id());
     let (_, address) = own.ok_or("--peers does not name this member")?;
     let peers =
         arguments.peers.iter().map(|(peer, address)| Peer { id: *peer, address: address.to_string() });

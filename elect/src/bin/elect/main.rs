@@ -43,13 +43,17 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     name: String,
 
-    /// Which member this is
+    /// Which member this is; of etcd and zookeeper what it calls itself [its process id]
     #[arg(long, value_name = "N")]
-    id: u64,
+    id: Option<u64>,
 
     /// Every member and where its peers find it, this one among them
     #[arg(long, value_name = "ID=ADDR,...", value_delimiter = ',', value_parser = peer)]
     peers: Vec<(NodeId, SocketAddr)>,
+
+    /// The servers of etcd (http://127.0.0.1:2379,...) or of ZooKeeper (127.0.0.1:2181,...)
+    #[arg(long, value_name = "SERVER,...", value_delimiter = ',', conflicts_with_all = ["peers", "dir", "init"])]
+    endpoints: Vec<String>,
 
     /// Where what must survive a restart is kept
     #[arg(long, value_name = "DIR")]
@@ -79,6 +83,30 @@ enum Kind {
     Paxoslease,
     /// A table on a replicated log of the members
     Replicated,
+    /// An etcd cluster
+    Etcd,
+    /// A ZooKeeper cluster
+    Zookeeper,
+}
+
+impl Kind {
+    /// True if the members elect among themselves.
+    fn is_of_members(self) -> bool {
+        matches!(self, Kind::Paxoslease | Kind::Replicated)
+    }
+
+    /// The shortest lease.
+    fn ttl_min(self) -> Duration {
+        if self.is_of_members() { TTL_MIN } else { Duration::from_secs(1) }
+    }
+
+    /// What part of the lease is left whenever it is renewed in time.
+    fn grace_max(self, ttl: Duration) -> Duration {
+        match self {
+            Kind::Zookeeper => ttl / 5,
+            _ => ttl * 2 / 5,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -127,20 +155,35 @@ fn main() -> ExitCode {
 }
 
 impl Arguments {
+    /// The member, or what the candidate calls itself.
+    fn id(&self) -> u64 {
+        self.id.unwrap_or_else(|| std::process::id().into())
+    }
+
     /// What no single argument shows.
     fn checked(self) -> Result<Arguments, String> {
-        if self.peers.is_empty() || self.dir.is_none() {
-            return Err("--peers and --dir are needed".into());
+        if !self.election.is_of_members() {
+            if self.endpoints.is_empty() {
+                return Err("--endpoints is needed".into());
+            }
+        } else {
+            let (Some(id), Some(_), [_, ..]) = (self.id, &self.dir, &self.peers[..]) else {
+                return Err("--id, --peers and --dir are needed".into());
+            };
+            if !self.peers.iter().any(|(peer, _)| peer.0 == id) {
+                return Err(format!("--peers does not name member {id}"));
+            }
         }
-        if !self.peers.iter().any(|(peer, _)| peer.0 == self.id) {
-            return Err(format!("--peers does not name member {}", self.id));
+        if self.ttl < self.election.ttl_min() {
+            return Err(format!("--ttl must be at least {} ms", self.election.ttl_min().as_millis()));
         }
-        if self.ttl < TTL_MIN {
-            return Err(format!("--ttl must be at least {} ms", TTL_MIN.as_millis()));
-        }
-        // Leases are renewed when half of them is left.
-        if self.grace > self.ttl * 2 / 5 {
-            return Err("--grace must be at most two fifths of --ttl: renewals come in between".into());
+        // Leases are renewed while more than that is left.
+        let grace_max = self.election.grace_max(self.ttl);
+        if self.grace > grace_max {
+            return Err(format!(
+                "--grace must be at most {} ms of this --ttl: renewals come in between",
+                grace_max.as_millis()
+            ));
         }
         Ok(self)
     }
@@ -150,8 +193,12 @@ impl Arguments {
 async fn run(arguments: Arguments) -> Result<u8, Box<dyn Error>> {
     let mut told = Told::new()?;
     let started = elections::start(&arguments).await?;
-    let plan =
-        Plan { command: &arguments.command, name: &arguments.name, id: arguments.id, grace: arguments.grace };
+    let plan = Plan {
+        command: &arguments.command,
+        name: &arguments.name,
+        id: arguments.id(),
+        grace: arguments.grace,
+    };
     let ending = lead(started.election.as_ref(), &plan, &mut told).await;
     // Told or not, the command has ended: nobody need wait for the end of the lease.
     let _ = tokio::time::timeout(arguments.grace.max(TTL_MIN), started.end()).await;
