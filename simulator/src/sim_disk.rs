@@ -415,6 +415,12 @@ impl Device {
             Some(other) if self.rng.below(3) == 0 => other,
             _ => name,
         };
+        // A log of which the newest batches are gone with their file is an older log, and whole.
+        let settled = self.syncs.saturating_sub(SYNCS_SPARED);
+        let replaced = self.kept.get(&name).map(|inode| &self.inodes[inode]);
+        if replaced.is_some_and(|inode| inode.synced.iter().any(|sync| *sync > settled)) {
+            return false;
+        }
         self.inodes_made += 1;
         let inode = Inode {
             shown: contents.clone(),
