@@ -281,3 +281,37 @@ fn damaged_pieces_are_not_staged() {
     assert_eq!(cluster.node(2).replica.counters().rejected, 3);
     assert_eq!(digest(&cluster, 2), digest(&cluster, 1));
 }
+
+#[test]
+fn a_snapshot_that_is_not_what_was_announced_is_not_offered() {
+    let mut cluster = one_is_behind();
+    cluster.propose(1, SessionKey::OWN, 40, put("a", "value"));
+    let mut falsified = false;
+    for _ in 0..10_000 {
+        if let Some((_, inbound)) = cluster.wire.front_mut() {
+            for packet in &mut inbound.envelope.packets {
+                if let Packet::SnapshotChunk(chunk) = packet
+                    && !falsified
+                    && chunk.offset > 20
+                {
+                    let mut bytes = chunk.bytes.to_vec();
+                    bytes[0] ^= 1;
+                    chunk.checksum = crc32c::crc32c(&bytes);
+                    chunk.bytes = Bytes::from(bytes);
+                    falsified = true;
+                }
+            }
+        }
+        let moved = cluster.deliver_one() | cluster.persist_one(1) | cluster.persist_one(2);
+        if !(moved | cluster.keep_one(1) | cluster.keep_one(2)) {
+            break;
+        }
+    }
+    assert!(falsified);
+    let counters = cluster.node(2).replica.counters();
+    assert_eq!((counters.rejected, counters.snapshots.failed, counters.snapshots.received), (0, 1, 0));
+    assert!(heads(&cluster.node(2).snapshots).iter().all(|index| *index < 10), "it was not kept");
+    work(&mut cluster, 41..42);
+    assert_eq!(cluster.node(2).replica.counters().snapshots.installed, 1);
+    assert_eq!(digest(&cluster, 2), digest(&cluster, 1));
+}

@@ -76,6 +76,10 @@
 //! [`force_new_cluster`] makes the log of one node that is left the log of a new cluster, which it is alone in. It may
 //! lose what was decided, and decide what was not.
 //!
+//! # Snapshots
+//!
+//! [`FileSnapshots`] keeps a node's snapshots, one file each. It is a store of its own: a log knows only its bound.
+//!
 //! # Invariants
 //!
 //! | invariant | where it is kept | where it is checked |
@@ -107,6 +111,7 @@ mod recovery;
 #[cfg(feature = "redb")]
 pub mod redb;
 mod segment;
+mod snapshots;
 mod wal;
 
 pub use disk::{Disk, DiskFile};
@@ -118,4 +123,5 @@ pub use format::{FORMAT_VERSION, Origin, SegmentNumber};
 pub use inspect::Inspection;
 pub use options::{OptionsError, WalOptions};
 pub use recovery::SegmentSummary;
+pub use snapshots::FileSnapshots;
 pub use wal::Wal;

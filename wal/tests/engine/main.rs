@@ -7,3 +7,4 @@ mod golden;
 mod memory_disk;
 mod model;
 mod rolls;
+mod snapshots;
