@@ -837,12 +837,12 @@ mod tests {
         let mut counts = FaultCounts::default();
         for seed in 0..60 {
             let disk = device(seed, ALL);
+            synced(&disk, "segment-0", &[9; 2 * SECTOR]);
             let file = synced(&disk, "segment-1", &[0; 8 * SECTOR]);
             for sector in 0..8_u8 {
                 file.write_at(u64::from(sector) * SECTOR as u64, &[sector + 1; SECTOR]).unwrap();
                 file.sync().unwrap();
             }
-            synced(&disk, "segment-0", &[9; 2 * SECTOR]);
             disk.remove("segment-0").unwrap();
             for kind in [Fault::LostWrite, Fault::MisdirectedWrite] {
                 assert!((0..100).any(|_| disk.damage(kind)), "{kind}");
