@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use synod_core::{
     Closed, ClusterId, ConfigError, Envelope, GroupId, Identity, Inbound, Incarnation, Machine, Membership,
-    MembershipError, NodeId, Packet, Peer, ProtocolConfig, Recovered, Start, StateMachine, Storage,
-    Transport,
+    MembershipError, NodeId, Packet, Peer, ProtocolConfig, Recovered, SnapshotStore, Start, StateMachine,
+    Storage, Transport,
 };
-use synod_replica::{Replica, ReplicaConfig, ReplicaStatus};
+use synod_replica::{KeptSnapshots, Replica, ReplicaConfig, ReplicaStatus, SnapshotKeeper};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::StartError;
+use crate::archive::Archive;
 use crate::clock::{Clock, Timer};
 use crate::driver::{Driver, Work};
 use crate::journal::Journal;
@@ -34,6 +35,7 @@ pub struct NodeBuilder<C: ProtocolConfig, S = NoStateMachine> {
     state_machine: S,
     membership: Option<Result<Membership, MembershipError>>,
     storage: Option<Box<dyn Storage>>,
+    snapshots: Option<Box<dyn SnapshotStore>>,
     transport: Option<Box<dyn Transport<MessageOf<C>>>>,
     replica: ReplicaConfig,
     cluster: ClusterId,
@@ -56,6 +58,7 @@ impl<C: ProtocolConfig> NodeBuilder<C> {
             state_machine: NoStateMachine,
             membership: None,
             storage: None,
+            snapshots: None,
             transport: None,
             replica: ReplicaConfig::default(),
             cluster: ClusterId::default(),
@@ -87,13 +90,20 @@ impl<C: ProtocolConfig, S> NodeBuilder<C, S> {
         self
     }
 
+    /// Where snapshots are kept, beside the log or elsewhere; [`ReplicaConfig::snapshots`] says when one is taken. Without
+    /// a store none is taken, the log grows for ever, and a peer whose log was cut off cannot be helped by this node.
+    pub fn snapshots(mut self, store: impl SnapshotStore + 'static) -> Self {
+        self.snapshots = Some(Box::new(store));
+        self
+    }
+
     /// How the peers are reached.
     pub fn transport(mut self, transport: impl Transport<MessageOf<C>> + 'static) -> Self {
         self.transport = Some(Box::new(transport));
         self
     }
 
-    /// What the log drives: empty at the start, and rebuilt from the log.
+    /// What the log drives: empty at the start, and rebuilt from the newest snapshot and the log.
     pub fn state_machine<T: StateMachine>(self, state_machine: T) -> NodeBuilder<C, T> {
         NodeBuilder {
             node: self.node,
@@ -101,6 +111,7 @@ impl<C: ProtocolConfig, S> NodeBuilder<C, S> {
             state_machine,
             membership: self.membership,
             storage: self.storage,
+            snapshots: self.snapshots,
             transport: self.transport,
             replica: self.replica,
             cluster: self.cluster,
@@ -195,6 +206,13 @@ where
 
         let identity = Identity { cluster: self.cluster, node, group: GroupId::default() };
         let (storage, recovered) = recover(storage, identity).await?;
+        let (keeper, kept) = match self.snapshots {
+            Some(store) => {
+                let (keeper, kept) = list_snapshots(node, store).await?;
+                (Some(keeper), Some(kept))
+            }
+            None => (None, None),
+        };
         let peers = membership.members().iter().filter(|member| member.id != node);
         let peers: Vec<Peer> =
             peers.map(|member| Peer { id: member.id, address: member.address.clone() }).collect();
@@ -212,9 +230,15 @@ where
             now: clock.now(),
             seed: self.seed.unwrap_or_else(|| seed_of(node)),
         };
-        let replica: Replica<C::Protocol, S> =
-            Replica::open(start, identity.group, self.replica, self.state_machine, None)?;
+        let (config, state_machine) = (self.replica, self.state_machine);
+        let open = move || Replica::open(start, identity.group, config, state_machine, kept);
+        // A state that is read back from a snapshot may be as large as the disk.
+        let replica: Replica<C::Protocol, S> = match keeper {
+            Some(_) => where_it_may_block(open).await.ok_or(StartError::RuntimeGone)??,
+            None => open()?,
+        };
         let journal = Journal::new(storage, Arc::clone(&counters)).map_err(StartError::Thread)?;
+        let archive = keeper.map(Archive::start).transpose().map_err(StartError::Thread)?;
         let status = first_status(node, replica.status());
         tracing::info!(
             %node,
@@ -230,6 +254,7 @@ where
             replica,
             transport,
             journal,
+            archive,
             clock,
             timer: Timer::new(clock),
             gathers: self
@@ -259,14 +284,39 @@ async fn recover(
         return Ok((storage, recovered));
     }
     let runtime = Handle::current();
-    let recovery = tokio::task::spawn_blocking(move || {
+    let recovery = where_it_may_block(move || {
         let recovered = runtime.block_on(storage.recover(&identity))?;
         Ok((storage, recovered))
     });
-    recovery.await.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => Err(StartError::Storage(synod_core::StorageError::NotRecovered)),
-    })
+    recovery.await.unwrap_or(Err(StartError::RuntimeGone))
+}
+
+/// Looks for the newest snapshot that is whole.
+async fn list_snapshots(
+    node: NodeId,
+    store: Box<dyn SnapshotStore>,
+) -> Result<(SnapshotKeeper, KeptSnapshots), StartError> {
+    let listing = where_it_may_block(move || {
+        let mut keeper = SnapshotKeeper::new(store);
+        let kept = keeper.recover()?;
+        Ok((keeper, kept))
+    });
+    let (keeper, kept) = listing.await.unwrap_or(Err(StartError::RuntimeGone))?;
+    for (id, error) in &kept.damaged {
+        tracing::warn!(%node, snapshot = %id, %error, "a snapshot is damaged and not used");
+    }
+    Ok((keeper, kept))
+}
+
+/// Runs `work` on a thread that may block; its panics go on here. `None` if the runtime is shut down meanwhile.
+async fn where_it_may_block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => Some(value),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => None,
+        },
+    }
 }
 
 fn validate(config: &ReplicaConfig) -> Result<(), ConfigError> {
@@ -277,8 +327,17 @@ fn validate(config: &ReplicaConfig) -> Result<(), ConfigError> {
         ("batch_entries_max", config.batch_entries_max),
         ("batch_bytes_max", config.batch_bytes_max),
         ("apply_entries_max", config.apply_entries_max),
+        ("snapshots.bytes_max", config.snapshots.bytes_max),
+        ("snapshots.chunk_bytes", config.snapshots.chunk_bytes),
     ];
-    match positive.iter().find(|(_, value)| *value == 0) {
+    let also_positive = [
+        ("snapshots.entries_max", config.snapshots.entries_max > 0),
+        ("snapshots.age_max", !config.snapshots.age_max.is_zero()),
+        ("snapshots.resend_after", !config.snapshots.resend_after.is_zero()),
+        ("snapshots.tries_max", config.snapshots.tries_max > 0),
+    ];
+    let all = positive.into_iter().map(|(setting, value)| (setting, value > 0)).chain(also_positive);
+    match all.into_iter().find(|(_, is_positive)| !is_positive) {
         Some((setting, _)) => Err(ConfigError { setting, problem: "must be above zero" }),
         None => Ok(()),
     }
@@ -292,7 +351,7 @@ fn fits<C: ProtocolConfig>(protocol: &C, replica: &ReplicaConfig, carried: usize
             message.saturating_add(Packet::<MessageOf<C>>::TAG_LEN),
             "the protocol's bounds or command_bytes_max",
         ),
-        (replica.packet_bytes_max(), "batch_bytes_max or command_bytes_max"),
+        (replica.packet_bytes_max(), "batch_bytes_max, command_bytes_max or snapshots.chunk_bytes"),
     ];
     match packets.into_iter().find(|(needed, _)| *needed > carried) {
         Some((needed, setting)) => Err(StartError::PacketTooLong { needed, carried, setting }),
@@ -309,6 +368,7 @@ fn first_status(node: NodeId, status: ReplicaStatus) -> NodeStatus {
         reign: status.protocol.reign,
         decided: status.protocol.decided,
         applied: status.applied,
+        snapshot: status.snapshot,
         membership: status.protocol.membership,
         health: Health::Running,
     }

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use synod_core::{
     Inbound, Instant, Protocol, ProtocolConfig, StateMachine, StorageError, Transport, Wire, Write,
 };
-use synod_replica::{Actions, ClientCall, Replica, ReplicaEvent};
+use synod_replica::{Actions, ClientCall, Replica, ReplicaEvent, SnapshotDone};
 
+use crate::archive::{Archive, KeeperPanicked};
 use crate::calls::{Answer, Ask, Call, Wanted, Why};
 use crate::clock::{Clock, Timer};
 use crate::journal::{Answers, Journal};
@@ -29,6 +30,8 @@ pub(crate) struct Driver<P: Protocol, S: StateMachine> {
     pub(crate) replica: Replica<P, S>,
     pub(crate) transport: Box<dyn Transport<P::Message>>,
     pub(crate) journal: Journal,
+    /// None if the node keeps no snapshots.
+    pub(crate) archive: Option<Archive>,
     pub(crate) clock: Clock,
     pub(crate) timer: Timer,
     /// Give way once after every wake-up, so that a batch can gather.
@@ -43,6 +46,7 @@ pub(crate) struct Work<M> {
     calls: Vec<Call>,
     inbound: Vec<Inbound<M>>,
     answers: Answers,
+    snapshots: Vec<SnapshotDone>,
     actions: Actions<M>,
     events: Vec<ReplicaEvent>,
     waiting: Waiting,
@@ -65,6 +69,7 @@ impl<M> Default for Work<M> {
             calls: Vec::new(),
             inbound: Vec::new(),
             answers: Vec::new(),
+            snapshots: Vec::new(),
             actions: Actions::default(),
             events: Vec::new(),
             waiting: Waiting::default(),
@@ -85,7 +90,8 @@ where
     P::Message: Send,
     S: StateMachine,
 {
-    /// Runs the node to its end. On return replica and transport are dropped and the storage is closed.
+    /// Runs the node to its end. On return replica and transport are dropped, and the storage and the store of snapshots
+    /// are closed.
     pub(crate) async fn run(mut self) -> StopReason {
         let reason = loop {
             if let Err(reason) = self.round().await {
@@ -94,10 +100,13 @@ where
         };
         self.work.publish_now = true;
         self.publish(self.work.now);
-        let Driver { journal, replica, transport, work, .. } = self;
+        let Driver { journal, archive, replica, transport, work, .. } = self;
         // Callers are told when nothing is left that could still act on their commands.
         drop((replica, transport));
         journal.close().await;
+        if let Some(archive) = archive {
+            archive.close().await;
+        }
         drop(work);
         reason
     }
@@ -115,7 +124,7 @@ where
 
     /// Waits for something to do; false if there was something already.
     async fn wait(&mut self) -> Result<bool, StopReason> {
-        let Driver { shared, replica, transport, journal, timer, work, .. } = self;
+        let Driver { shared, replica, transport, journal, archive, timer, work, .. } = self;
         if work.again {
             return Ok(false);
         }
@@ -130,6 +139,7 @@ where
             if parked
                 || shared.inbox.poll_ready(context).is_ready()
                 || journal.poll_completed(context).is_ready()
+                || archive.as_ref().is_some_and(|archive| archive.poll_done(context).is_ready())
             {
                 return Poll::Ready(Ok(parked));
             }
@@ -149,12 +159,15 @@ where
 
     /// Feeds everything there is to the replica. The clock is read after the last input was taken.
     fn drain(&mut self) -> Result<Instant, StopReason> {
-        let Driver { shared, replica, transport, journal, clock, work, drain_timeout, .. } = self;
+        let Driver { shared, replica, transport, journal, archive, clock, work, drain_timeout, .. } = self;
         let wanted = shared.inbox.take(&mut work.calls);
         if wanted == Some(Wanted::Abort) {
             return Err(StopReason::Aborted);
         }
         let durable = journal.take_completed(&mut work.answers).map_err(StopReason::Storage)?;
+        if let Some(archive) = archive {
+            archive.take_done(&mut work.snapshots).map_err(|KeeperPanicked| StopReason::Panicked)?;
+        }
         transport.try_receive(&mut work.inbound).map_err(|_| StopReason::TransportClosed)?;
         let now = clock.now();
         work.now = now;
@@ -168,6 +181,12 @@ where
         }
         for (id, answer) in work.answers.drain(..) {
             replica.loaded(id, answer);
+        }
+        for done in work.snapshots.drain(..) {
+            if let Some(error) = done.error() {
+                tracing::warn!(node = %shared.node, %error, cause = cause_of(error), "a snapshot failed");
+            }
+            replica.snapshot_done(now, done);
         }
         for inbound in work.inbound.drain(..) {
             replica.receive(now, inbound);
@@ -202,6 +221,9 @@ where
             self.replica.finish(now, &mut self.work.actions, &mut self.work.events);
             self.tell()?;
             self.send();
+            if let Some(archive) = self.archive.as_ref().filter(|_| !self.work.actions.snapshots.is_empty()) {
+                archive.begin(&mut self.work.actions.snapshots);
+            }
             let mut fed = false;
             if !self.work.actions.writes.is_empty() {
                 self.count_writes();
@@ -293,18 +315,28 @@ where
         }
         work.publish_now = false;
         work.unpublished = false;
+        if self.archive.is_some() {
+            let counted = self.replica.counters().snapshots;
+            if counted.installed > self.shared.counters.snapshots_installed.value() {
+                let index = self.replica.status().snapshot;
+                tracing::info!(node = %self.shared.node, %index, "a peer's snapshot took the place of the log");
+            }
+            self.shared.counters.count_snapshots(&counted);
+        }
         let status = self.replica.status();
         let protocol = status.protocol;
         let (mut changed, mut progressed) = (false, false);
         self.shared.status.send_if_modified(|published| {
             changed = (published.role, published.leader, published.reign)
                 != (protocol.role, protocol.leader, protocol.reign);
-            progressed = (published.decided, published.applied) != (protocol.decided, status.applied);
+            progressed = (published.decided, published.applied, published.snapshot)
+                != (protocol.decided, status.applied, status.snapshot);
             published.role = protocol.role;
             published.leader = protocol.leader;
             published.reign = protocol.reign;
             published.decided = protocol.decided;
             published.applied = status.applied;
+            published.snapshot = status.snapshot;
             if changed {
                 published.membership = protocol.membership;
             }
@@ -369,6 +401,10 @@ where
         }
         Ask::CloseSession { session } => replica.call(ClientCall::CloseSession { session }),
     }
+}
+
+fn cause_of(error: &dyn std::error::Error) -> Option<String> {
+    error.source().map(ToString::to_string)
 }
 
 /// What a unit weighs in [`crate::Metrics::bytes_written`].

@@ -1,7 +1,7 @@
 //! What a caller is told when there is no answer.
 
 use bytes::Bytes;
-use synod_core::{ConfigError, DecodeError, MembershipError, NodeId, OpenError, StorageError};
+use synod_core::{ConfigError, DecodeError, MembershipError, NodeId, OpenError, SnapshotError, StorageError};
 use synod_replica::{ProposeError as Proposed, QueryError as Queried};
 
 /// Why a proposal has no reply.
@@ -193,12 +193,18 @@ pub enum StartError {
     /// The storage did not recover.
     #[error("the storage did not recover")]
     Storage(#[from] StorageError),
+    /// The store of snapshots cannot say which there are.
+    #[error("the snapshots cannot be listed")]
+    Snapshots(#[from] SnapshotError),
     /// The protocol or the replica did not open on what the storage recovered.
     #[error("the replica did not open")]
     Open(#[from] OpenError),
-    /// The operating system gave no thread for the storage.
-    #[error("no thread for the storage")]
+    /// The operating system gave no thread for the storage or the snapshots.
+    #[error("no thread for the storage or the snapshots")]
     Thread(#[source] std::io::Error),
+    /// The tokio runtime was shut down meanwhile.
+    #[error("the tokio runtime is gone")]
+    RuntimeGone,
     /// [`crate::NodeBuilder::start`] was called outside of a tokio runtime.
     #[error("no tokio runtime")]
     NoRuntime(#[source] tokio::runtime::TryCurrentError),

@@ -4,7 +4,7 @@
 //!
 //! This crate performs the I/O that the crates below it only ask for, and decides nothing: order is the
 //! protocol's business, sessions and forwarding are `synod-replica`'s. What it adds is a task, a timer, a
-//! clock and, for storages that block, two threads. It promises that
+//! clock and, for storages that block and for snapshots, threads. It promises that
 //!
 //! - *every call is answered*: by a reply, by an error that hands the command back, or by
 //!   [`ProposeError::Unknown`], whatever ends the node (a panic and a runtime that goes away included);
@@ -54,6 +54,7 @@
 //! | [`synod_core::StateMachine`] | say what commands do |
 //! | [`synod_core::Operation`] | propose and read typed values; [`bytes::Bytes`] is one already |
 //! | [`synod_core::Storage`], [`synod_core::Transport`] | keep the log elsewhere, reach peers otherwise |
+//! | [`synod_core::SnapshotStore`] | keep snapshots elsewhere |
 //!
 //! # Calls
 //!
@@ -78,6 +79,14 @@
 //! threads. On a multi-threaded one the task gives way once before it drains, so that a batch can gather
 //! ([`NodeBuilder::gathering`]): it would often wake up for the first command of many.
 //!
+//! # Snapshots
+//!
+//! Without a store of snapshots ([`NodeBuilder::snapshots`]) the log grows for ever, and a start applies all of it. With
+//! one, the state machine is written down now and then ([`SnapshotConfig`]: by entries, bytes or age), on a thread
+//! of its own and while it goes on; the log is cut off behind the older of the two newest snapshots, a start goes on from
+//! the newest, and a peer that is too far behind for the log is sent one. A snapshot that fails is logged, counted and
+//! tried again, and stops nothing.
+//!
 //! # Files, in reading order
 //!
 //! | file | what it holds | invariant |
@@ -88,6 +97,7 @@
 //! | `waiting.rs` | who waits for which token | a token is answered once |
 //! | `driver.rs` | the loop | one clock reading per round, after the inputs |
 //! | `journal.rs` | storage inline or on threads | units in order, `persisted` only after `write` |
+//! | `archive.rs` | the store of snapshots on a thread | jobs in order, none in the driver |
 //! | `clock.rs` | tokio's clock, and a timer that is rarely set | never fires early |
 //! | `status.rs`, `metrics.rs`, `error.rs` | what operators and callers see | |
 //!
@@ -104,6 +114,8 @@ mod calls;
 mod waiting;
 
 mod driver;
+
+mod archive;
 mod journal;
 
 mod clock;
@@ -117,7 +129,7 @@ pub use error::{ProposeError, ReadError, SessionError, StartError};
 pub use metrics::Metrics;
 pub use node::{Node, Proposal, Proposals, Read, Session};
 pub use status::{Health, NodeStatus, StopReason};
-pub use synod_replica::{Consistency, Order, ReplicaConfig, ReplicaError};
+pub use synod_replica::{Consistency, Order, ReplicaConfig, ReplicaError, SnapshotConfig};
 
 /// The README's example is compiled and run.
 #[cfg(doctest)]

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use synod_replica::SnapshotCounters;
+
 /// What a node has done since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,6 +26,16 @@ pub struct Metrics {
     pub storage_writes: u64,
     /// Bytes of entries and hard states in these units, framing excluded. 0 unless metering is on.
     pub bytes_written: u64,
+    /// Snapshots taken here. This and what follows is a few milliseconds old at most, as the status is.
+    pub snapshots_taken: u64,
+    /// Snapshots sent whole to a peer.
+    pub snapshots_sent: u64,
+    /// Bytes of snapshots sent, repetitions included.
+    pub snapshot_bytes_sent: u64,
+    /// Snapshots of peers that took the place of the log here.
+    pub snapshots_installed: u64,
+    /// Attempts to take, send, receive or delete a snapshot that failed. They are tried again.
+    pub snapshots_failed: u64,
 }
 
 /// The shared side of [`Metrics`].
@@ -38,6 +50,11 @@ pub(crate) struct Counters {
     pub(crate) units_written: Counter,
     pub(crate) storage_writes: Counter,
     pub(crate) bytes_written: Counter,
+    snapshots_taken: Counter,
+    snapshots_sent: Counter,
+    snapshot_bytes_sent: Counter,
+    pub(crate) snapshots_installed: Counter,
+    snapshots_failed: Counter,
 }
 
 impl Counters {
@@ -52,7 +69,20 @@ impl Counters {
             units_written: self.units_written.value(),
             storage_writes: self.storage_writes.value(),
             bytes_written: self.bytes_written.value(),
+            snapshots_taken: self.snapshots_taken.value(),
+            snapshots_sent: self.snapshots_sent.value(),
+            snapshot_bytes_sent: self.snapshot_bytes_sent.value(),
+            snapshots_installed: self.snapshots_installed.value(),
+            snapshots_failed: self.snapshots_failed.value(),
         }
+    }
+
+    pub(crate) fn count_snapshots(&self, counted: &SnapshotCounters) {
+        self.snapshots_taken.set(counted.taken);
+        self.snapshots_sent.set(counted.sent);
+        self.snapshot_bytes_sent.set(counted.bytes_sent);
+        self.snapshots_installed.set(counted.installed);
+        self.snapshots_failed.set(counted.failed);
     }
 }
 
@@ -63,7 +93,11 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     /// With a single writer, a load and a store are enough, and cheaper than a locked addition.
     pub(crate) fn add(&self, amount: usize) {
-        self.0.store(self.value() + amount as u64, Ordering::Relaxed);
+        self.set(self.value() + amount as u64);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub(crate) fn value(&self) -> u64 {

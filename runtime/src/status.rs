@@ -26,6 +26,8 @@ pub struct NodeStatus {
     pub decided: LogIndex,
     /// Everything through this index is applied.
     pub applied: LogIndex,
+    /// The newest snapshot kept here holds everything through this index; 0 if there is none.
+    pub snapshot: LogIndex,
     /// Who takes part.
     pub membership: Arc<Membership>,
     /// Whether it runs, and if not, why.

@@ -67,6 +67,10 @@ struct Options {
     #[arg(long, value_name = "NAME", default_value = "raft")]
     protocol: String,
 
+    /// Nodes take a snapshot after so many entries
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    snapshot_entries: u64,
+
     /// The nodes speak TLS to each other
     #[arg(long)]
     tls: bool,
@@ -119,6 +123,9 @@ struct Outcome {
     failed: u64,
     unknown: u64,
     reigns: u64,
+    /// The newest snapshot of the node that has the oldest one.
+    snapshot: u64,
+    snapshots_installed: u64,
     replicas_equal: bool,
     linearizable: Option<bool>,
     seconds: u64,
@@ -180,7 +187,13 @@ async fn conduct(options: &Options, wires: Wires, cut: &'static str) -> Result<b
         Some(kv) => kv.clone(),
         None => std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("kv"),
     };
-    let mut processes = Processes::new(wires, NODES, &kv, &options.protocol, dir.path());
+    let arguments = [
+        "--protocol".to_owned(),
+        options.protocol.clone(),
+        "--snapshot-entries".to_owned(),
+        options.snapshot_entries.to_string(),
+    ];
+    let mut processes = Processes::new(wires, NODES, &kv, arguments.into(), dir.path());
     if options.tls {
         processes.encrypt().map_err(|error| error.to_string())?;
     }
@@ -276,6 +289,7 @@ impl Run<'_> {
         let away = Duration::from_millis(self.below(AWAY_MAX_MS));
         match fault {
             Fault::Kill => {
+                self.outcome.snapshots_installed += self.installed(victim).await;
                 self.processes.kill(victim).await?;
                 sleep(away).await;
                 self.processes.start(victim, false).await?;
@@ -300,6 +314,11 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Snapshots of others that a node started from in this life.
+    async fn installed(&self, node: NodeNumber) -> u64 {
+        self.processes.standing(node).await.map_or(0, |standing| standing.snapshots_installed)
     }
 
     async fn wait_for_writes(&self) -> Result<(), String> {
@@ -346,8 +365,13 @@ impl Run<'_> {
             }
             sleep(Duration::from_millis(20)).await;
         }
+        self.outcome.snapshot = u64::MAX;
         let mut states = Vec::new();
         for node in 0..NODES {
+            let standing = self.processes.standing(node).await;
+            let snapshot = standing.as_ref().map_or(0, |standing| standing.snapshot);
+            self.outcome.snapshot = self.outcome.snapshot.min(snapshot);
+            self.outcome.snapshots_installed += standing.map_or(0, |standing| standing.snapshots_installed);
             states.push(self.state_of(node).await.map_err(|error| error.to_string())?);
         }
         Ok(states.iter().all(|state| *state == states[0]))
@@ -410,6 +434,7 @@ impl Outcome {
         format!(
             "{}: {} rounds in {} s: {} kills, {} stops, {} cuts ({}), {} of them of the leader; reign {}\n\
              {} writes acknowledged; {} operations: {} ok, {} failed, {} unknown\n\
+             every node has a snapshot through {} or later; {} snapshots took the place of a log\n\
              history {verdict}; replicas {}",
             self.protocol,
             self.rounds,
@@ -425,6 +450,8 @@ impl Outcome {
             self.ok,
             self.failed,
             self.unknown,
+            self.snapshot,
+            self.snapshots_installed,
             if self.replicas_equal { "equal" } else { "DIFFER" },
         )
     }

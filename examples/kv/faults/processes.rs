@@ -23,7 +23,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Processes {
     pub(crate) wires: Wires,
     kv: PathBuf,
-    protocol: String,
+    /// What every node is started with beside its number, addresses and folder.
+    arguments: Vec<String>,
     dir: PathBuf,
     /// Where their certificates are, if they encrypt.
     certificates: Option<PathBuf>,
@@ -32,11 +33,17 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Nothing started yet. Logs and what the nodes say go into `dir`.
-    pub(crate) fn new(wires: Wires, nodes: usize, kv: &Path, protocol: &str, dir: &Path) -> Processes {
+    pub(crate) fn new(
+        wires: Wires,
+        nodes: usize,
+        kv: &Path,
+        arguments: Vec<String>,
+        dir: &Path,
+    ) -> Processes {
         Processes {
             wires,
             kv: kv.to_owned(),
-            protocol: protocol.to_owned(),
+            arguments,
             dir: dir.to_owned(),
             certificates: None,
             running: (0..nodes).map(|_| None).collect(),
@@ -62,7 +69,8 @@ impl Processes {
         let said = File::options().create(true).append(true).open(self.said_by(node))?;
         let mut command = self.wires.command(node, &self.kv);
         command
-            .args(["--id", &(node + 1).to_string(), "--protocol", &self.protocol])
+            .args(["--id", &(node + 1).to_string()])
+            .args(&self.arguments)
             .args(["--peers", &self.wires.peers_of(node)])
             .args(["--clients", &self.wires.client_address(node).to_string()])
             .arg("--dir")

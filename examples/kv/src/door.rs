@@ -88,6 +88,8 @@ async fn answer(node: &Node, request: Request) -> Response {
                 reign: status.reign.number,
                 decided: status.decided.0,
                 applied: status.applied.0,
+                snapshot: status.snapshot.0,
+                snapshots_installed: node.metrics().snapshots_installed,
             })
         }
     }

@@ -55,9 +55,13 @@ struct NodeArgs {
     #[arg(long, value_name = "ID=ADDR,...", value_delimiter = ',', value_parser = peer)]
     peers: Vec<(NodeId, SocketAddr)>,
 
-    /// Where its log lies
+    /// Where its log lies; snapshots are kept in DIR/snapshots
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+
+    /// Take a snapshot after so many entries, and cut the log off behind the one before
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    snapshot_entries: u64,
 
     /// What orders the log; the same on all members
     #[arg(long, value_enum, default_value_t = Protocol::Raft)]
@@ -197,6 +201,7 @@ async fn run(args: NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
         id: NodeId(args.id),
         peers: args.peers,
         dir: args.dir,
+        snapshot_entries: args.snapshot_entries,
         protocol: args.protocol,
         init: args.init,
         tls: files.as_ref().map(|files| Tls::new(&files.read()?)).transpose()?,

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use synod_core::memory::KeyValue;
-use synod_core::{ClusterId, GroupId, Identity, Machine, NodeId, Peer, ProtocolConfig, Wire};
+use synod_core::{ClusterId, GroupId, Identity, Machine, NodeId, Peer, ProtocolConfig, SnapshotError, Wire};
 use synod_multipaxos::MultiPaxos;
 use synod_raft::Raft;
-use synod_runtime::{Node, StartError};
+use synod_runtime::{Node, ReplicaConfig, SnapshotConfig, StartError};
 use synod_transport::{Tcp, TcpError, Tls};
-use synod_wal::{Wal, WalError};
+use synod_wal::{FileSnapshots, Wal, WalError};
 use synod_zab::Zab;
 
 /// What a node is started with.
@@ -21,8 +21,10 @@ pub struct Setup {
     pub id: NodeId,
     /// Every member, this one among them, and where its peers find it.
     pub peers: Vec<(NodeId, SocketAddr)>,
-    /// Where its log lies.
+    /// Where its log lies; snapshots lie in the folder `snapshots` below it.
     pub dir: PathBuf,
+    /// A snapshot is taken after so many entries, and the log is cut off behind the one before.
+    pub snapshot_entries: u64,
     /// What orders the log.
     pub protocol: Protocol,
     /// Makes the log first; without it the log must be there.
@@ -60,6 +62,9 @@ pub enum SetupError {
         #[source]
         source: WalError,
     },
+    /// The folder of snapshots cannot be made or opened.
+    #[error("the snapshots cannot be used")]
+    Snapshots(#[from] SnapshotError),
     /// The address for peers cannot be used.
     #[error("peers cannot be reached")]
     Transport(#[from] TcpError),
@@ -80,19 +85,23 @@ pub async fn start(setup: &Setup) -> Result<Node, SetupError> {
     }
 }
 
-/// The whole of it: a protocol, a log, a transport and a state machine.
+/// The whole of it: a protocol, a log, snapshots, a transport and a state machine.
 async fn start_with<C>(setup: &Setup, protocol: C) -> Result<Node, SetupError>
 where
     C: ProtocolConfig,
     <C::Protocol as Machine>::Message: Wire,
 {
-    let Setup { cluster, id, peers, dir, .. } = setup;
+    let Setup { cluster, id, peers, dir, snapshot_entries, .. } = setup;
     let (_, address) = *peers.iter().find(|(peer, _)| peer == id).ok_or(SetupError::NotAmongPeers(*id))?;
     let log = |source| SetupError::Log { dir: dir.clone(), source };
     if setup.init {
         let identity = Identity { cluster: *cluster, node: *id, group: GroupId::default() };
         Wal::create(dir, identity).map_err(log)?;
     }
+    let storage = Wal::open(dir).map_err(log)?;
+    // After the log: its lock keeps another process from the snapshots as well.
+    let snapshots = FileSnapshots::open(dir.join("snapshots"))?;
+    let when = SnapshotConfig { entries_max: *snapshot_entries, ..SnapshotConfig::default() };
     let members = peers.iter().map(|(peer, address)| Peer { id: *peer, address: address.to_string() });
     let transport = match &setup.tls {
         Some(tls) => Tcp::bind(address, members, tls.clone()).await?,
@@ -101,7 +110,9 @@ where
     let node = Node::builder(*id, protocol)
         .cluster(*cluster)
         .members(peers.iter().map(|(peer, _)| peer.0))
-        .storage(Wal::open(dir).map_err(log)?)
+        .storage(storage)
+        .snapshots(snapshots)
+        .replica_config(ReplicaConfig { snapshots: when, ..ReplicaConfig::default() })
         .transport(transport)
         .state_machine(KeyValue::default())
         .start()

@@ -73,6 +73,10 @@ pub struct Standing {
     pub decided: u64,
     /// Applied through this index.
     pub applied: u64,
+    /// Its newest snapshot holds everything through this index.
+    pub snapshot: u64,
+    /// How many snapshots of peers took the place of its log since its start.
+    pub snapshots_installed: u64,
 }
 
 /// Reads a line and what it stands for; `None` at the end of the stream.

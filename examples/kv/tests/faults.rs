@@ -11,7 +11,7 @@ fn a_cluster_of_processes_survives_kills_stops_and_cuts_on_every_protocol() {
 
 fn survives(protocol: &str) {
     let output = Command::new(env!("CARGO_BIN_EXE_kv-faults"))
-        .args(["--rounds", "3", "--writes", "30", "--cut", "proxy", "--json"])
+        .args(["--rounds", "3", "--writes", "30", "--snapshot-entries", "40", "--cut", "proxy", "--json"])
         .args(["--protocol", protocol, "--kv", env!("CARGO_BIN_EXE_kv")])
         .output()
         .expect("kv-faults starts");
@@ -22,6 +22,10 @@ fn survives(protocol: &str) {
     assert_eq!(outcome["replicas_equal"], true);
     assert_eq!((&outcome["kills"], &outcome["stops"], &outcome["cuts"]), (&3.into(), &3.into(), &3.into()));
     assert!(outcome["writes_acknowledged"].as_u64() >= Some(3 * 4 * 30), "{said}");
+    if protocol == "raft" {
+        assert!(outcome["snapshot"].as_u64() > Some(0), "{said}");
+        assert!(outcome["snapshots_installed"].as_u64() > Some(0), "{said}");
+    }
 }
 
 #[test]

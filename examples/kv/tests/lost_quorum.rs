@@ -32,6 +32,7 @@ async fn one_that_is_left_goes_on_alone(protocol: Protocol, root: &Path) {
         id: NodeId(id),
         peers: peers.clone(),
         dir: root.join(id.to_string()),
+        snapshot_entries: 100_000,
         protocol,
         init: true,
         tls: None,
