@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap, hash_map};
 use std::hash::BuildHasher;
+use std::io::{self, Read, Write};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest, Sha256};
-use synod_core::{Applied, LogIndex, Outputs, Reign, StateMachine, StateMachineError};
+use synod_core::{
+    Applied, LogIndex, NodeId, Outputs, Reign, SnapshotSource, StateMachine, StateMachineError,
+};
 
 /// What a replica of a comparison runs: one type, so that whoever starts replicas need not be generic.
 #[derive(Clone, Debug)]
@@ -84,6 +88,46 @@ impl StateMachine for Replicated {
         }
         Ok(State { through: self.through, content: answer }.encode())
     }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn restore(&mut self, mut from: &mut dyn Read) -> Result<(), StateMachineError> {
+        self.read_from(&mut from).map_err(|source| StateMachineError {
+            message: "the snapshot is of something else".to_owned(),
+            source: Some(Box::new(source)),
+        })
+    }
+}
+
+/// A copy is small beside what is measured, and made at once; it is written down elsewhere: the index of the last command,
+/// then the content. Numbers are little-endian.
+impl SnapshotSource for Replicated {
+    fn write_to(self: Box<Self>, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.through.0.to_le_bytes())?;
+        match &self.content {
+            Content::Store(store) => store.write_to(out),
+            Content::Lines(lines) => lines.write_to(out),
+        }
+    }
+}
+
+impl Replicated {
+    fn read_from(&mut self, from: &mut impl Read) -> io::Result<()> {
+        self.through = LogIndex(read_u64(from)?);
+        match &mut self.content {
+            Content::Store(store) => *store = Store::read_from(&mut io::BufReader::new(from))?,
+            Content::Lines(lines) => *lines = Lines::read_from(from)?,
+        }
+        Ok(())
+    }
+}
+
+fn read_u64(from: &mut impl Read) -> io::Result<u64> {
+    let mut number = [0; 8];
+    from.read_exact(&mut number)?;
+    Ok(u64::from_le_bytes(number))
 }
 
 /// Keys of four bytes with values in memory.
@@ -130,6 +174,34 @@ impl Store {
                 REPLY_ABSENT
             }
         }
+    }
+
+    /// How many keys, then each key, the length of its value (four bytes) and the value.
+    fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&(self.slots.len() as u64).to_le_bytes())?;
+        for (key, slot) in &self.slots {
+            out.write_all(key)?;
+            out.write_all(&slot.len.to_le_bytes())?;
+            out.write_all(self.value(*slot))?;
+        }
+        Ok(())
+    }
+
+    fn read_from(from: &mut impl Read) -> io::Result<Store> {
+        let mut store = Store::default();
+        let mut value = Vec::new();
+        for _ in 0..read_u64(from)? {
+            let (mut key, mut len) = ([0; 4], [0; 4]);
+            from.read_exact(&mut key)?;
+            from.read_exact(&mut len)?;
+            value.clear();
+            let len = u64::from(u32::from_le_bytes(len));
+            if from.take(len).read_to_end(&mut value)? as u64 != len {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            store.put(key, &value);
+        }
+        Ok(store)
     }
 
     fn value(&self, slot: Slot) -> &[u8] {
@@ -204,6 +276,29 @@ impl Lines {
         self.hash.update(line);
         self.hash.update(b"\n");
         self.count += 1;
+    }
+
+    /// The state of the hash, how many lines, how many reigns, and each of them.
+    fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.hash.serialize())?;
+        out.write_all(&self.count.to_le_bytes())?;
+        out.write_all(&(self.reigns.len() as u64).to_le_bytes())?;
+        for reign in &self.reigns {
+            out.write_all(&reign.number.to_le_bytes())?;
+            out.write_all(&reign.leader.0.to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn read_from(from: &mut impl Read) -> io::Result<Lines> {
+        let mut hash = SerializedState::<Sha256>::default();
+        from.read_exact(&mut hash)?;
+        let hash = Sha256::deserialize(&hash).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let mut lines = Lines { hash, count: read_u64(from)?, reigns: BTreeSet::new() };
+        for _ in 0..read_u64(from)? {
+            lines.reigns.insert(Reign { number: read_u64(from)?, leader: NodeId(read_u64(from)?) });
+        }
+        Ok(lines)
     }
 
     /// What was added so far.
@@ -361,6 +456,32 @@ mod tests {
             put.extend_from_slice(value);
             assert_eq!(apply(&mut store, &put.into())[..], [PRESENT]);
             assert_eq!(store.query(&query).unwrap()[1..], *value);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_becomes_the_state_of_its_moment_and_no_cut_of_it_does() {
+        let puts = [&b"key1value"[..], b"key2", b"key1other", b"key3 is longer"];
+        for make in [Replicated::store, Replicated::lines] {
+            let mut machine = make();
+            for put in puts {
+                apply(&mut machine, &Bytes::from_static(put));
+            }
+            let state = machine.query(&STATE_QUERY).unwrap();
+            let source = machine.snapshot().unwrap();
+            apply(&mut machine, &Bytes::from_static(b"key9later"));
+            let mut bytes = Vec::new();
+            source.write_to(&mut bytes).unwrap();
+
+            let mut other = make();
+            apply(&mut other, &Bytes::from_static(b"key8gone"));
+            other.restore(&mut &bytes[..]).unwrap();
+            assert_eq!(other.query(&STATE_QUERY).unwrap(), state);
+            apply(&mut other, &Bytes::from_static(b"key9later"));
+            assert_eq!(other.query(&STATE_QUERY).unwrap(), machine.query(&STATE_QUERY).unwrap());
+            for cut in 0..bytes.len() {
+                assert!(other.restore(&mut &bytes[..cut]).is_err(), "{cut} of {}", bytes.len());
+            }
         }
     }
 

@@ -242,6 +242,9 @@ impl<F: DiskFile> SnapshotReader for Reader<F> {
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<usize, SnapshotError> {
         let left = usize::try_from(self.head.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = into.len().min(left);
+        if wanted == 0 {
+            return Ok(0);
+        }
         loop {
             match self.file.read_at(START_LEN + offset, &mut into[..wanted]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,17 +1,18 @@
-//! Test suites for people who write their own storage or transport (feature `conformance`).
+//! Test suites for people who write their own storage, store of snapshots or transport (feature `conformance`).
 //!
 //! # What they promise
 //!
 //! A storage that passes [`storage::run_all`] keeps every rule of [`crate::Storage`] that the suite names;
-//! a transport that passes [`transport::run_all`] keeps those of [`crate::Transport`]. Each check is a
+//! a store of snapshots that passes [`snapshots::run_all`] keeps those of [`crate::SnapshotStore`], and a transport that
+//! passes [`transport::run_all`] those of [`crate::Transport`]. Each check is a
 //! function whose name is the claim it tests. The suites depend on no async runtime: storages are driven
 //! by a thread that blocks, transports are polled by hand, and time passes only where a harness says so.
 //! Everything random is drawn from fixed seeds, so a failure repeats.
 //!
 //! # What the caller implements
 //!
-//! A harness: [`storage::StorageHarness`] makes and reopens logs, [`transport::TransportHarness`] connects
-//! and restarts nodes. What a harness cannot do (lose unsynced data, say) it does not offer, and the checks
+//! A harness: [`storage::StorageHarness`] makes and reopens logs, [`snapshots::SnapshotHarness`] stores of snapshots,
+//! [`transport::TransportHarness`] connects and restarts nodes. What a harness cannot do (lose unsynced data, say) it does not offer, and the checks
 //! that need it are listed as skipped.
 //!
 //! ```
@@ -44,6 +45,7 @@
 
 use std::fmt;
 
+pub mod snapshots;
 pub mod storage;
 pub mod transport;
 

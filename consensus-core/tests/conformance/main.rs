@@ -1,15 +1,17 @@
 //! The conformance suites against the in-memory implementations, which pass, and against implementations
 //! broken on purpose, each of which is rejected by the check that names its rule.
 
+mod broken_snapshots;
 mod broken_storage;
 mod broken_transport;
 mod journal;
 
+use synod_core::conformance::snapshots::{self, SnapshotHarness};
 use synod_core::conformance::storage::{self, StorageHarness};
 use synod_core::conformance::transport::{self, LetterTransport, TransportHarness};
 use synod_core::conformance::{ConformanceFailure, Report};
-use synod_core::memory::{MemoryNetwork, MemoryStorage};
-use synod_core::{Identity, NodeId, Storage};
+use synod_core::memory::{MemoryNetwork, MemorySnapshots, MemoryStorage};
+use synod_core::{Identity, NodeId, SnapshotStore, Storage};
 
 #[derive(Default)]
 struct Memory(MemoryStorage);
@@ -62,6 +64,31 @@ fn the_storage_in_memory_passes() {
             "a_crash_during_recovery_loses_nothing",
             "a_failed_write_is_final"
         ]
+    );
+}
+
+#[derive(Default)]
+struct Shelf(MemorySnapshots);
+
+impl SnapshotHarness for Shelf {
+    fn create(&mut self) -> Box<dyn SnapshotStore> {
+        self.0 = MemorySnapshots::new();
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> Box<dyn SnapshotStore> {
+        Box::new(self.0.clone())
+    }
+}
+
+#[test]
+fn the_store_of_snapshots_in_memory_passes() {
+    let report = snapshots::run_all(&mut Shelf::default());
+    report.assert_passed();
+    assert_eq!(report.passed.len(), 8);
+    assert_eq!(
+        report.skipped,
+        ["a_crash_leaves_a_snapshot_whole_or_not_there", "a_failure_harms_no_other", "damage_is_noticed"]
     );
 }
 

@@ -281,7 +281,7 @@ impl Wire for LeaseReply {
     }
 }
 
-fn put_bytes(out: &mut BytesMut, bytes: &Bytes) {
+pub(super) fn put_bytes(out: &mut BytesMut, bytes: &Bytes) {
     out.put_u32_le(bytes.len() as u32);
     out.put_slice(bytes);
 }

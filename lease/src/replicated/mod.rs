@@ -31,12 +31,16 @@
 
 mod candidate;
 mod message;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_core::{Applied, Instant, Outputs, Reign, Service, StateMachine, StateMachineError, Wire};
+use synod_core::{
+    Applied, Instant, Outputs, Reign, Service, SnapshotSource, StateMachine, StateMachineError, Wire,
+};
 
 pub use candidate::{Ask, AskId, Candidate, CandidateEvent, NoAnswer};
 pub use message::{
@@ -238,6 +242,18 @@ impl StateMachine for LeaseTable {
             },
         };
         Ok(reply.to_bytes())
+    }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        Some(Box::new(self.written_down()))
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> Result<(), StateMachineError> {
+        *self = LeaseTable::read_from(from).map_err(|source| StateMachineError {
+            message: "the snapshot is no table of leases".to_owned(),
+            source: Some(Box::new(source)),
+        })?;
+        Ok(())
     }
 
     fn service(&mut self) -> Option<&mut dyn Service> {

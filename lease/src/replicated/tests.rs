@@ -254,3 +254,28 @@ fn a_candidate_whose_lease_is_gone_stops_at_once_and_begins_anew() {
     assert_eq!(candidate.poll(at(320)), None);
     assert!(matches!(candidate.poll(at(360)), Some(Ask::Propose(..))));
 }
+
+#[test]
+fn a_table_read_back_holds_the_same_leases_in_the_same_queues_and_no_cut_of_it_is_one() {
+    let mut table = led(&["a", "b", "a", "a"]);
+    apply(&mut table, 5, 1, &LeaseCommand::Revoke(lease(3)));
+    apply(&mut table, 6, 2, &LeaseCommand::Resign(lease(1)));
+    let source = table.snapshot().unwrap();
+    apply(&mut table, 7, 2, &campaign("later"));
+    let mut bytes = Vec::new();
+    source.write_to(&mut bytes).unwrap();
+
+    let mut other = led(&["gone"]);
+    other.restore(&mut &bytes[..]).unwrap();
+    apply(&mut other, 7, 2, &campaign("later"));
+    assert_eq!((&other.leases, &other.queues, other.reign), (&table.leases, &table.queues, table.reign));
+    assert_eq!(other.first(b"a").unwrap().0, lease(3));
+    // An expiry of the reign before still counts for nothing, and whoever leads next gives each its full length.
+    assert_eq!(apply(&mut other, 8, 1, &expire(1, &[2])), LeaseReply::Gone);
+    other.on_role(at(10_000), Some(reign(3)));
+    assert_eq!(due(&mut other, at(10_999)), []);
+    assert_eq!(due(&mut other, at(11_000)), [expire(3, &[2, 3, 4, 7])]);
+    for cut in 0..bytes.len() {
+        assert!(other.restore(&mut &bytes[..cut]).is_err(), "{cut} of {}", bytes.len());
+    }
+}

@@ -1,5 +1,6 @@
 //! Snapshots in files: crashes at every operation, damage to every byte.
 
+use synod_core::conformance::snapshots::{SnapshotHarness, run_all};
 use synod_core::{
     Incarnation, LogIndex, Membership, NodeId, Reign, SnapshotError, SnapshotHead, SnapshotId, SnapshotMeta,
     SnapshotStore, Stamp,
@@ -38,6 +39,86 @@ fn read(store: &mut impl SnapshotStore, id: SnapshotId) -> Result<Vec<u8>, Snaps
             len => contents.extend_from_slice(&part[..len]),
         }
     }
+}
+
+/// The suite of the core, on a disk that crashes, fails and changes bytes.
+#[derive(Default)]
+struct OnMemoryDisk(MemoryDisk);
+
+impl SnapshotHarness for OnMemoryDisk {
+    fn create(&mut self) -> Box<dyn SnapshotStore> {
+        self.0 = MemoryDisk::default();
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> Box<dyn SnapshotStore> {
+        self.0.restart();
+        Box::new(FileSnapshots::on(self.0.clone()).unwrap())
+    }
+
+    fn crashes(&self) -> bool {
+        true
+    }
+
+    fn crash_after(&mut self, operations: u64, seed: u64) {
+        self.0.crash_after(operations, seed);
+    }
+
+    fn faults(&self) -> bool {
+        true
+    }
+
+    fn fail_once_after(&mut self, operations: u64) {
+        self.0.fail_once_after(operations, std::io::ErrorKind::StorageFull);
+    }
+
+    fn damages(&self) -> bool {
+        true
+    }
+
+    fn damage(&mut self, id: SnapshotId, place: u64, mask: u8) -> bool {
+        let of = format!("{:016x}-", id.index.0);
+        let name = self.0.list().unwrap().into_iter().find(|name| name.starts_with(&of)).unwrap();
+        let mut there = false;
+        self.0.damage(&name, |bytes| {
+            if let Some(byte) = bytes.get_mut(place as usize) {
+                *byte ^= mask;
+                there = true;
+            }
+        });
+        there
+    }
+}
+
+#[test]
+fn the_suite_of_the_core_passes_on_a_disk_that_crashes_fails_and_changes_bytes() {
+    let report = run_all(&mut OnMemoryDisk::default());
+    report.assert_passed();
+    assert_eq!(report.skipped, [""; 0]);
+}
+
+/// A new folder for every store.
+struct OnFiles {
+    root: tempfile::TempDir,
+    stores: u64,
+}
+
+impl SnapshotHarness for OnFiles {
+    fn create(&mut self) -> Box<dyn SnapshotStore> {
+        self.stores += 1;
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> Box<dyn SnapshotStore> {
+        Box::new(FileSnapshots::open(self.root.path().join(self.stores.to_string())).unwrap())
+    }
+}
+
+#[test]
+fn real_files_pass() {
+    let report = run_all(&mut OnFiles { root: tempfile::tempdir().unwrap(), stores: 0 });
+    report.assert_passed();
+    assert_eq!(report.passed.len(), 8);
 }
 
 const OLD: &[u8] = b"what was before";
