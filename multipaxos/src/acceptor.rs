@@ -185,7 +185,8 @@ impl MultiPaxos {
                 leader.commit = leader.commit.max(commit);
             }
             _ => {
-                let leader = Followed { ballot, heard_at: now, first, commit, acknowledge: false };
+                let leader =
+                    Followed { ballot, heard_at: now, first, commit, acknowledge: false, to_all: false };
                 self.become_follower(now, Some(leader), effects);
             }
         }
@@ -200,7 +201,7 @@ impl MultiPaxos {
         accept: Accept,
         effects: &mut Effects,
     ) -> Result<(), Rejection> {
-        let Accept { ballot, first, commit, entries } = accept;
+        let Accept { ballot, first, commit, to_all, entries } = accept;
         check_proposals(ballot, first, &entries)?;
         if !self.hear_leader(now, from, Heard { ballot, first, commit }, effects)? {
             return Ok(());
@@ -214,6 +215,7 @@ impl MultiPaxos {
         self.follow_watermark(now);
         if let State::Follower(Some(leader)) = &mut self.state {
             leader.acknowledge = true;
+            leader.to_all = to_all;
         }
         Ok(())
     }
@@ -286,18 +288,22 @@ impl MultiPaxos {
     }
 
     /// Acknowledges all votes of the batch in one message.
-    pub(crate) fn flush_follower(&mut self, effects: &mut Effects) {
+    pub(crate) fn flush_follower(&mut self, now: Instant, effects: &mut Effects) {
         let State::Follower(Some(leader)) = &mut self.state else { return };
         if !std::mem::take(&mut leader.acknowledge) {
             return;
         }
-        let Followed { ballot, first, commit, .. } = *leader;
+        let Followed { ballot, first, commit, to_all, .. } = *leader;
         // What the leader itself said is decided needs no vote. What somebody else said is decided does: it may
         // have been decided in a later ballot, with another value than this leader's.
         let settled = first.prev().max(commit);
         let through = self.votes.reach(settled.next(), ballot.stamp());
-        let accepted = Message::Accepted(Accepted { ballot, through, decided: self.decided });
+        let votes = Accepted { ballot, through, decided: self.decided };
+        let accepted = Message::Accepted(votes);
         self.send_with(self.promise_write.max(self.vote_write), ballot.node, accepted, effects);
+        if to_all {
+            self.tell_others(now, votes, effects);
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Wire for Message {
             Message::Canvass(_) | Message::Prepare(_) | Message::HeartbeatReply(_) => BALLOT_LEN + 8,
             Message::CanvassReply(_) => BALLOT_LEN + 1 + BALLOT_LEN + 8,
             Message::Promise(promise) => BALLOT_LEN + 4 * 8 + promise.votes.wire_len(),
-            Message::Accept(accept) => BALLOT_LEN + 2 * 8 + accept.entries.wire_len(),
+            Message::Accept(accept) => BALLOT_LEN + 2 * 8 + 1 + accept.entries.wire_len(),
             Message::Accepted(_) | Message::CommitNotice(_) => BALLOT_LEN + 2 * 8,
             Message::Rejected(_) => 2 * BALLOT_LEN,
             Message::Heartbeat(_) => BALLOT_LEN + 3 * 8,
@@ -85,10 +85,11 @@ impl Wire for Message {
                 }
                 votes.encode(out);
             }
-            Message::Accept(Accept { ballot, first, commit, entries }) => {
+            Message::Accept(Accept { ballot, first, commit, to_all, entries }) => {
                 tagged(out, ACCEPT, *ballot);
                 out.put_u64_le(first.0);
                 out.put_u64_le(commit.0);
+                out.put_u8(u8::from(*to_all));
                 entries.encode(out);
             }
             Message::Accepted(Accepted { ballot, through, decided }) => {
@@ -151,6 +152,7 @@ impl Wire for Message {
                 ballot: ballot(from)?,
                 first: slot(from)?,
                 commit: slot(from)?,
+                to_all: from.bool()?,
                 entries: Entries::decode(from)?,
             }),
             ACCEPTED => Message::Accepted(Accepted {
@@ -286,9 +288,9 @@ mod tests {
                 "promise 3.1 from 6 decided 5 trimmed 4 last 9 votes ..7 6..7 [3.1]",
             ),
             (
-                Message::Accept(Accept { ballot, first, commit, entries: some_entries(6, 1) }),
-                [&["05", "3", "1", "6", "7"][..], &entry].concat(),
-                "accept 3.1 first 6 commit 7 entries 6..7 [3.1]",
+                Message::Accept(Accept { ballot, first, commit, to_all: true, entries: some_entries(6, 1) }),
+                [&["05", "3", "1", "6", "7", "01"][..], &entry].concat(),
+                "accept 3.1 first 6 commit 7 to-all entries 6..7 [3.1]",
             ),
             (
                 Message::Accepted(Accepted { ballot, through: first, decided: commit }),
@@ -389,7 +391,7 @@ mod tests {
                         votes,
                     })
                 }
-                4 => Message::Accept(Accept { ballot, first, commit, entries }),
+                4 => Message::Accept(Accept { ballot, first, commit, to_all: granted, entries }),
                 5 => Message::Accepted(Accepted { ballot, through: first, decided: commit }),
                 6 => Message::Rejected(Rejected { ballot, promised: ballot }),
                 7 => Message::Heartbeat(Heartbeat { ballot, first, commit, round: Round(b) }),

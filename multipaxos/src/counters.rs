@@ -48,6 +48,8 @@ pub struct Counters {
     pub skipped: u64,
     /// Requests for values that are compacted.
     pub out_of_reach: u64,
+    /// Times that votes told to every replica decided something before the leader said so.
+    pub decided_by_votes: u64,
     /// Watermarks sent alone.
     pub commit_notices: u64,
     /// Rounds begun for reads.

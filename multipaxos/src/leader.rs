@@ -23,7 +23,7 @@ pub(crate) struct Leader {
     pub(crate) settled: LogIndex,
     pub(crate) peers: Vec<Progress>,
     /// What was proposed in this ballot.
-    proposals: Proposals,
+    pub(crate) proposals: Proposals,
     /// Commands without a slot yet.
     queue: Vec<Command>,
     queue_bytes: usize,
@@ -184,6 +184,7 @@ impl MultiPaxos {
             self.propose_entries(now, entries, weight, effects);
         }
         self.count_votes();
+        self.answer_reads(effects);
         self.start_read_round(effects);
         self.send_accepts(now, effects);
         self.arm_notice(now);
@@ -238,6 +239,7 @@ impl MultiPaxos {
         let accept = Room { entries: self.config.accept_entries_max, bytes: self.config.accept_bytes_max };
         let State::Leader(leader) = &mut self.state else { return };
         let (ballot, first, last) = (leader.ballot, leader.first, leader.proposals.last());
+        let to_all = self.config.votes_to_all;
         for peer in &mut leader.peers {
             if peer.next() < leader.proposals.first_held() {
                 self.counters.skipped += 1;
@@ -253,7 +255,7 @@ impl MultiPaxos {
                 let Weighed { entries, weight } = segment;
                 peer.sent(peer.next().prev().advance(entries.len() as u64), weight, now);
                 peer.told = peer.told.max(commit);
-                effects.send(peer.node, Message::Accept(Accept { ballot, first, commit, entries }));
+                effects.send(peer.node, Message::Accept(Accept { ballot, first, commit, to_all, entries }));
             }
         }
     }
@@ -327,10 +329,10 @@ impl MultiPaxos {
         _effects: &mut Effects,
     ) -> Result<(), Rejection> {
         let Accepted { ballot, through, decided } = accepted;
-        if ballot.node != self.node {
-            return Err(Rejection::Ballot);
-        }
         checked_slot(decided)?;
+        if ballot.node != self.node {
+            return self.on_vote_told(now, from, accepted);
+        }
         let State::Leader(leader) = &mut self.state else { return Ok(()) };
         // Votes of different ballots are never added up.
         if ballot != leader.ballot {

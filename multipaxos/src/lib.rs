@@ -104,7 +104,7 @@
 //! | [`Prepare`] | candidate, acceptors | phase 1a for all slots; after its own promise is durable | 2.2 |
 //! | [`Promise`] | acceptor, candidate | phase 1b: watermark and votes; after the promise is durable | 2.2 |
 //! | [`Accept`] | leader, peer | phase 2a for consecutive slots, and what is decided | 2.2, 3 |
-//! | [`Accepted`] | acceptor, leader | phase 2b: voted through here; after the votes are durable | 2.2 |
+//! | [`Accepted`] | acceptor, leader (or all) | phase 2b: voted through here; after the votes are durable | 2.2, 2.3 |
 //! | [`Rejected`] | acceptor, anybody | there is a higher ballot | 2.4 |
 //! | [`Heartbeat`] | leader, peer | I lead; what is decided; a round to answer | 3 |
 //! | [`HeartbeatReply`] | follower, leader | no higher ballot was promised when this round came | - |
@@ -138,6 +138,9 @@
 //!   reports it as chosen.
 //! - *An acceptor votes at most [`MultiPaxosConfig::ahead_entries_max`] slots above its watermark*, so what a promise
 //!   can report, and what an election proposes again, is bounded.
+//! - *Acceptors tell the leader* (section 2.3, a distinguished learner), or every replica if the leader asks for that
+//!   ([`MultiPaxosConfig::votes_to_all`]). Then another replica may decide, and acknowledge, before its leader does: so a
+//!   read at that leader waits for all that was proposed before it, decided or not.
 //! - *No heartbeat waits for a disk*: a reply says that no higher ballot was promised, and raises no promise. A leader
 //!   whose own disk confirms nothing for an election timeout steps down.
 //! - *Elections are sticky*: who hears a leader supports nobody else, and a leader that hears no replication quorum
@@ -173,6 +176,7 @@ mod election;
 mod leader;
 mod learner;
 mod read;
+mod witness;
 
 mod multipaxos;
 

@@ -110,11 +110,13 @@ pub struct Accept {
     pub first: LogIndex,
     /// Everything through here is decided; at or above `first` it is what was proposed in this ballot.
     pub commit: LogIndex,
+    /// True if the votes are to be told to every replica: see [`crate::MultiPaxosConfig::votes_to_all`].
+    pub to_all: bool,
     /// The values; empty for a probe.
     pub entries: Entries,
 }
 
-/// From an acceptor to its leader: phase 2b, after the votes are durable.
+/// From an acceptor to its leader, or to every replica if the leader asks for that: phase 2b, after the votes are durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The ballot voted in.
@@ -223,7 +225,9 @@ impl fmt::Display for Message {
                 m.votes.segments.iter().try_for_each(|segment| write!(f, " {segment}"))
             }
             Message::Accept(m) => {
-                write!(f, "accept {} first {} commit {} entries {}", m.ballot, m.first, m.commit, m.entries)
+                let to_all = if m.to_all { " to-all" } else { "" };
+                write!(f, "accept {} first {} commit {}{to_all}", m.ballot, m.first, m.commit)?;
+                write!(f, " entries {}", m.entries)
             }
             Message::Accepted(m) => {
                 write!(f, "accepted {} through {} decided {}", m.ballot, m.through, m.decided)

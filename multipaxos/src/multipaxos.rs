@@ -23,6 +23,7 @@ use crate::learner::Learning;
 use crate::message::{Message, Rejected, SLOT_MAX};
 use crate::synod::Promised;
 use crate::votes::Votes;
+use crate::witness::Witnessed;
 
 /// What a replica asks of its host.
 pub(crate) type Effects = synod_core::Effects<Message, LogEvent>;
@@ -59,6 +60,7 @@ pub struct MultiPaxos {
     /// The watermark that the last hard state told.
     hinted: LogIndex,
     pub(crate) learning: Learning,
+    pub(crate) witnessed: Witnessed,
 
     // The proposer.
     pub(crate) state: State,
@@ -102,6 +104,8 @@ pub(crate) struct Followed {
     pub(crate) commit: LogIndex,
     /// True if the leader is to be told how far the votes reach.
     pub(crate) acknowledge: bool,
+    /// True if everybody is.
+    pub(crate) to_all: bool,
 }
 
 /// This replica's writes on their way to its disk.
@@ -219,6 +223,7 @@ impl Machine for MultiPaxos {
             decided,
             hinted: decided,
             learning: Learning::default(),
+            witnessed: Witnessed::default(),
             state: State::Follower(None),
             seen: promised,
             followed: promised,
@@ -262,7 +267,7 @@ impl Machine for MultiPaxos {
     fn flush(&mut self, now: Instant, effects: &mut Effects) {
         match &self.state {
             State::Leader(_) => self.flush_leader(now, effects),
-            State::Follower(Some(_)) => self.flush_follower(effects),
+            State::Follower(Some(_)) => self.flush_follower(now, effects),
             _ => {}
         }
         self.hint_watermark(effects);
@@ -346,6 +351,7 @@ impl MultiPaxos {
         match &mut self.state {
             State::Leader(leader) => leader.on_persisted(id),
             State::Candidate(_) => self.try_lead(now, effects),
+            State::Follower(Some(_)) => self.on_own_votes_durable(now, id),
             _ => {}
         }
     }

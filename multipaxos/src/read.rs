@@ -48,11 +48,13 @@ impl MultiPaxos {
 
     /// Gives the reads that arrived since the last round one of their own. It waits for no earlier round.
     pub(crate) fn start_read_round(&mut self, effects: &mut Effects) {
-        let index = self.decided;
+        let decided = self.decided;
         let State::Leader(leader) = &mut self.state else { return };
+        // Where every replica counts votes, another one may have acknowledged what is not decided here yet.
+        let index = if self.config.votes_to_all { leader.proposals.last() } else { decided };
         // Until what earlier leaders may have had chosen is decided again, a leader does not know all that was
         // acknowledged.
-        if leader.reads.waiting.is_empty() || index < leader.settled {
+        if leader.reads.waiting.is_empty() || decided < leader.settled {
             return;
         }
         let round = Round(leader.reads.round.0 + 1);
@@ -117,9 +119,9 @@ impl MultiPaxos {
         Ok(())
     }
 
-    /// Answers the reads whose round, or a later one, a quorum has answered.
-    fn answer_reads(&mut self, effects: &mut Effects) {
-        let me = self.node;
+    /// Answers the reads whose round, or a later one, a quorum has answered, and whose slot is decided.
+    pub(crate) fn answer_reads(&mut self, effects: &mut Effects) {
+        let (me, decided) = (self.node, self.decided);
         let State::Leader(leader) = &mut self.state else { return };
         if leader.reads.confirming.is_empty() {
             return;
@@ -132,7 +134,7 @@ impl MultiPaxos {
             LogIndex(round.0)
         });
         while let Some(read) = leader.reads.confirming.front().copied() {
-            if read.round.0 > confirmed.0 {
+            if read.round.0 > confirmed.0 || read.index > decided {
                 break;
             }
             leader.reads.confirming.pop_front();

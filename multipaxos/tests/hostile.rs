@@ -75,7 +75,7 @@ fn message() -> impl Strategy<Value = Message> {
                 // Most of the time the entries are of the ballot that brings them, as they should be.
                 7..11 => {
                     let first = if yes { LogIndex(1) } else { first };
-                    Message::Accept(Accept { ballot: of, first, commit, entries })
+                    Message::Accept(Accept { ballot: of, first, commit, to_all: yes, entries })
                 }
                 11 => Message::Accepted(Accepted { ballot, through: first, decided: commit }),
                 12 => Message::Rejected(Rejected { ballot, promised: other }),

@@ -285,6 +285,7 @@ fn accept(round: u64, node: u64, first: u64, commit: u64, at: u64, values: &[&st
         ballot,
         first: LogIndex(first),
         commit: LogIndex(commit),
+        to_all: false,
         entries,
     })
 }

@@ -45,6 +45,7 @@ impl OpenReads {
 fn run(seed: u64, count: u64) -> (u64, u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let config = MultiPaxos::config()
+        .votes_to_all(seed % 2 == 1)
         .accept_entries_max(3)
         .window_entries_max(6)
         .accept_bytes_max(400)

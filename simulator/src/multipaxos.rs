@@ -55,7 +55,8 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
             .undecided_entries_max(undecided)
             .undecided_bytes_max(rng.pick(&[40_000, 64 << 20]))
             .ahead_entries_max(undecided * rng.pick(&[1, 2, 16]))
-            .tail_bytes_max(rng.pick(&[1, 600, 5_000, 32 << 20]));
+            .tail_bytes_max(rng.pick(&[1, 600, 5_000, 32 << 20]))
+            .votes_to_all(rng.pick(&[false, false, true]));
         (config, bounds)
     }
 
@@ -117,6 +118,7 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
         rare[Rare::ProposedAgain] += counters.proposed_again;
         rare[Rare::HoleFilled] += counters.holes_filled;
         rare[Rare::PromiseChunk] += counters.chunks;
+        rare[Rare::DecidedByVotes] += counters.decided_by_votes;
         rare[Rare::LearnedFirst] += counters.learned_first;
         rare[Rare::Learned] += counters.learned;
         rare[Rare::LeaderLearned] += counters.leader_learned;
@@ -180,6 +182,7 @@ const EXPECTED: &[Rare] = &[
     Rare::HoleFilled,
     Rare::PromiseChunk,
     Rare::ChosenReported,
+    Rare::DecidedByVotes,
     Rare::LearnedFirst,
     Rare::Learned,
     Rare::LeaderLearned,

@@ -64,6 +64,8 @@ rare! {
     PromiseChunk = "promise in chunks",
     /// A promise told a value that was known to be chosen.
     ChosenReported = "chosen value told by a promise",
+    /// A replica that does not lead decided by votes that it was told.
+    DecidedByVotes = "decided by votes told to all",
     /// A candidate had to learn before it could lead.
     LearnedFirst = "candidate learned before it led",
     /// A value was learned rather than voted for.

@@ -85,6 +85,7 @@ fn the_bytes_of_multi_paxos_are_an_accept_and_an_accepted_for_each_other_accepto
         ballot,
         first: index,
         commit: LogIndex::ZERO,
+        to_all: false,
         entries: Entries::new(vec![entry]).unwrap(),
     });
     let accepted = Message::Accepted(Accepted { ballot, through: index, decided: LogIndex::ZERO });
@@ -92,6 +93,24 @@ fn the_bytes_of_multi_paxos_are_an_accept_and_an_accepted_for_each_other_accepto
     let rows = normal_rows();
     for row in rows.iter().filter(|row| row.protocol == "multipaxos" && row.client_at == Place::Leader) {
         assert_eq!(row.bytes, pair * (row.replicas as u64 - 1), "{row:?}");
+    }
+}
+
+/// Acceptors that answer all learners (*Paxos Made Simple*, section 2.3): call, accept, and then `(n - 1)` acceptors tell
+/// `n - 1` others each; the leader's own answer comes as well, too late to matter.
+#[test]
+fn a_command_elsewhere_takes_three_delays_where_acceptors_answer_its_replica() {
+    for protocol in ["multipaxos", "flexpaxos"] {
+        let contender = delays::CONTENDERS.iter().find(|contender| contender.protocol == protocol).unwrap();
+        for size in SIZES {
+            let rows = contender.rows(size).unwrap();
+            let direct: Vec<&Row> = rows.iter().filter(|row| row.case == Case::DirectReply).collect();
+            let [row] = direct[..] else { panic!("{protocol} at {size}: {direct:?}") };
+            let others = size as u64 - 1;
+            assert_eq!((row.client_at, row.message_delays), (Place::Follower, 3), "{row:?}");
+            assert_eq!(row.messages, 2 + others + others * others, "{row:?}");
+            assert_eq!(row.durable_writes, size as u64, "{row:?}");
+        }
     }
 }
 

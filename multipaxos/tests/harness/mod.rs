@@ -370,7 +370,11 @@ impl Cluster {
                 // A scripted peer may have said that anything is decided.
                 while !self.scripted && slot <= accepted.through {
                     let voters = self.votes.get(&(slot, accepted.ballot.stamp())).map(|(_, voters)| voters);
-                    let voted = voters.is_some_and(|voters| voters.contains(NodeId(*from)));
+                    let voted = voters.is_some_and(|voters| {
+                        // Or it is decided in this very ballot.
+                        let quorums = self.membership.quorums();
+                        voters.contains(NodeId(*from)) || quorums.is_replication_quorum(voters)
+                    });
                     assert!(
                         voted || self.scripted,
                         "acknowledges slot {slot}, which is not durable: {letter}"

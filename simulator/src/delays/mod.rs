@@ -70,6 +70,8 @@ pub enum Place {
 pub enum Case {
     /// Nothing.
     Normal,
+    /// Acceptors tell their votes to every replica, so the client's own counts them.
+    DirectReply,
 }
 
 /// The columns, in order.
@@ -88,14 +90,8 @@ pub struct Contender {
 /// Every protocol. A new one is one line here.
 pub const CONTENDERS: &[Contender] = &[
     Contender { protocol: "raft", rows: |name, size| steady(name, Raft::config(), majority(size)) },
-    Contender {
-        protocol: "multipaxos",
-        rows: |name, size| steady(name, MultiPaxos::config(), majority(size)),
-    },
-    Contender {
-        protocol: "flexpaxos",
-        rows: |name, size| steady(name, MultiPaxos::config(), flexible(size)),
-    },
+    Contender { protocol: "multipaxos", rows: |name, size| paxos(name, majority(size)) },
+    Contender { protocol: "flexpaxos", rows: |name, size| paxos(name, flexible(size)) },
     Contender { protocol: "zab", rows: |name, size| steady(name, Zab::config(), majority(size)) },
 ];
 
@@ -124,6 +120,15 @@ impl Contender {
     pub fn rows(&self, replicas: usize) -> Result<Vec<Row>, Unsteady> {
         (self.rows)(self.protocol, replicas)
     }
+}
+
+/// Multi-Paxos with votes for the leader alone, and, for a client elsewhere, with votes for all.
+fn paxos(protocol: &'static str, quorums: QuorumSystem) -> Result<Vec<Row>, Unsteady> {
+    let mut rows = steady(protocol, MultiPaxos::config(), quorums.clone())?;
+    let direct = steady(protocol, MultiPaxos::config().votes_to_all(true), quorums)?;
+    let elsewhere = direct.into_iter().filter(|row| row.client_at == Place::Follower);
+    rows.extend(elsewhere.map(|row| Row { case: Case::DirectReply, ..row }));
+    Ok(rows)
 }
 
 /// The steady state of a protocol with a leader, for a client at the leader and one at a follower.
@@ -237,6 +242,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Case::Normal => "normal",
+            Case::DirectReply => "direct_reply",
         })
     }
 }

@@ -375,7 +375,8 @@ impl<T: Ballots> BallotLedger<T> {
         Ok(())
     }
 
-    /// Votes are told: they are durable, but for those slots that the ballot's leader knows to be decided.
+    /// Votes are told: they are durable, but for those slots that the ballot's leader knows to be decided, or that are
+    /// decided by votes in this ballot.
     fn votes_told(&mut self, node: usize, ballot: Stamp, through: u64) -> Checked {
         let owner = ballot.low as usize - 1;
         let settled = self.nodes.get(owner).map_or(0, |owner| owner.decided_ever);
@@ -385,7 +386,8 @@ impl<T: Ballots> BallotLedger<T> {
         for slot in checked.max(settled) + 1..=through {
             let proposals = self.slots.get(slot as usize - 1).map(|slot| slot.proposals.as_slice());
             let proposal = proposals.into_iter().flatten().find(|proposal| proposal.ballot == ballot);
-            if proposal.is_none_or(|proposal| proposal.voters & 1 << node == 0) {
+            let voters = proposal.map_or(0, |proposal| proposal.voters);
+            if voters & 1 << node == 0 && !self.quorums.replicate(voters) {
                 return Err(violation(
                     "RI9",
                     format!(
