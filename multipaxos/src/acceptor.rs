@@ -11,6 +11,8 @@ use crate::multipaxos::{Effects, Followed, MultiPaxos, State, checked_slot};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Serving {
     loads: Vec<Service>,
+    /// Who could not be sent a snapshot, and until when none is tried again.
+    put_off: Vec<(NodeId, Instant)>,
 }
 
 /// Entries on their way to somebody.
@@ -35,6 +37,15 @@ impl Serving {
         let kind = |what: &What| matches!(what, What::Promise { .. });
         self.loads.retain(|service| service.to != to || kind(&service.what) != kind(&what));
         self.loads.push(Service { load, to, what });
+    }
+
+    pub(crate) fn put_off(&mut self, to: NodeId, until: Instant) {
+        self.put_off.retain(|(peer, _)| *peer != to);
+        self.put_off.push((to, until));
+    }
+
+    pub(crate) fn is_put_off(&self, now: Instant, to: NodeId) -> bool {
+        self.put_off.iter().any(|(peer, until)| *peer == to && now < *until)
     }
 
     fn end(&mut self, load: LoadId) -> Option<Service> {
@@ -117,8 +128,9 @@ impl MultiPaxos {
                 self.send_promise(to, ballot, from, votes, effects);
             }
             (What::Promise { .. }, _) => {}
-            (What::Lesson { from }, result) => {
-                let entries = result.ok().map_or(Entries::empty(), |loaded| dense(loaded, from));
+            (What::Lesson { from }, Err(_)) => self.offer_snapshot(now, to, from, effects),
+            (What::Lesson { from }, Ok(loaded)) => {
+                let entries = dense(loaded, from);
                 let entries = entries.slice(IndexRange::new(from, self.decided.next()));
                 self.send_lesson(to, from, entries, effects);
             }
@@ -128,6 +140,12 @@ impl MultiPaxos {
     pub(crate) fn send_lesson(&self, to: NodeId, from: LogIndex, entries: Entries, effects: &mut Effects) {
         let (decided, trimmed) = (self.decided, self.trimmed);
         effects.send(to, Message::Chosen(Chosen { from, decided, trimmed, entries }));
+    }
+
+    /// Whoever asked is better off with somebody else.
+    pub(crate) fn send_no_lesson(&self, to: NodeId, from: LogIndex, effects: &mut Effects) {
+        let (decided, trimmed) = (from.prev(), LogIndex::ZERO);
+        effects.send(to, Message::Chosen(Chosen { from, decided, trimmed, entries: Entries::empty() }));
     }
 }
 

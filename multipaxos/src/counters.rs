@@ -48,6 +48,12 @@ pub struct Counters {
     pub skipped: u64,
     /// Requests for values that are compacted.
     pub out_of_reach: u64,
+    /// Times values were compacted.
+    pub compactions: u64,
+    /// Snapshots that took the place of a log.
+    pub installs: u64,
+    /// Snapshots that no correct peer sends.
+    pub snapshots_refused: u64,
     /// Times that votes told to every replica decided something before the leader said so.
     pub decided_by_votes: u64,
     /// Watermarks sent alone.

@@ -79,6 +79,10 @@ impl MultiPaxos {
     pub(crate) fn on_election_due(&mut self, now: Instant, effects: &mut Effects) {
         self.become_follower(now, None, effects);
         self.draw_election_wait(now);
+        if self.learning.awaits_snapshot() {
+            // It could not lead before the snapshot is here, and would keep others from leading.
+            return;
+        }
         let Some(ballot) = self.seen.next_of(self.node) else { return };
         let support: NodeSet = [self.node].into_iter().collect();
         if self.is_supported(&support) {

@@ -21,13 +21,28 @@ struct Gap {
     source: NodeId,
     /// When it is asked.
     due: Instant,
-    /// True if it was asked before, so that the next one to ask is somebody else.
-    asked: bool,
+    asking: Asking,
+}
+
+/// How far asking the source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asking {
+    /// It was not asked yet.
+    Ahead,
+    /// It was, and the next one to ask is somebody else.
+    Asked,
+    /// It sends a snapshot, and is asked again if that takes long: it may be gone.
+    Snapshot,
 }
 
 impl Learning {
     pub(crate) fn due(&self) -> Option<Instant> {
         self.gap.map(|gap| gap.due)
+    }
+
+    /// True if somebody sends a snapshot, without which nothing more can be learned.
+    pub(crate) fn awaits_snapshot(&self) -> bool {
+        self.gap.is_some_and(|gap| gap.asking == Asking::Snapshot)
     }
 
     /// Everything through `decided` is known here.
@@ -46,7 +61,7 @@ impl MultiPaxos {
             Some(gap) => gap.known = gap.known.max(known),
             None => {
                 let due = now + self.config.learn_delay;
-                self.learning.gap = Some(Gap { known, source: node, due, asked: false });
+                self.learning.gap = Some(Gap { known, source: node, due, asking: Asking::Ahead });
             }
         }
     }
@@ -55,7 +70,7 @@ impl MultiPaxos {
     pub(crate) fn learn_now(&mut self, now: Instant, node: NodeId, known: LogIndex, effects: &mut Effects) {
         self.note_known(now, node, known);
         if let Some(gap) = &mut self.learning.gap
-            && !gap.asked
+            && gap.asking == Asking::Ahead
         {
             (gap.source, gap.due) = (node, now);
             self.on_learning_tick(now, effects);
@@ -66,13 +81,13 @@ impl MultiPaxos {
         let retry = 2 * self.config.heartbeat_interval;
         let me = self.node;
         let Some(gap) = self.learning.gap.as_mut().filter(|gap| now >= gap.due) else { return };
-        if gap.asked {
+        if gap.asking == Asking::Asked {
             // It did not answer: ask the next one.
             let mut peers = self.membership.peers_of(me);
             let after = self.membership.peers_of(me).find(|peer| *peer > gap.source);
             gap.source = after.or_else(|| peers.next()).unwrap_or(gap.source);
         }
-        gap.asked = true;
+        gap.asking = Asking::Asked;
         gap.due = now + retry;
         self.counters.learns += 1;
         effects.send(gap.source, Message::Learn(Learn { from: self.decided.next() }));
@@ -80,6 +95,7 @@ impl MultiPaxos {
 
     pub(crate) fn on_learn(
         &mut self,
+        now: Instant,
         from: NodeId,
         learn: Learn,
         effects: &mut Effects,
@@ -88,8 +104,11 @@ impl MultiPaxos {
         if first == LogIndex::ZERO {
             return Err(Rejection::Position);
         }
-        if first > self.decided || first <= self.trimmed {
-            self.counters.out_of_reach += u64::from(first <= self.trimmed);
+        if first <= self.trimmed {
+            self.offer_snapshot(now, from, first, effects);
+            return Ok(());
+        }
+        if first > self.decided {
             self.send_lesson(from, first, Entries::empty(), effects);
             return Ok(());
         }
@@ -106,7 +125,7 @@ impl MultiPaxos {
         chosen: Chosen,
         effects: &mut Effects,
     ) -> Result<(), Rejection> {
-        let Chosen { from: first, decided, trimmed, entries } = chosen;
+        let Chosen { from: first, decided, trimmed, ref entries } = chosen;
         let wrong = |entry: &Entry| !is_vote(entry.stamp, entry.kind);
         if checked_slot(first)? == LogIndex::ZERO || checked_slot(decided)? < trimmed {
             return Err(Rejection::Position);
@@ -118,7 +137,7 @@ impl MultiPaxos {
             return Err(Rejection::Entries);
         }
         if entries.is_empty() {
-            self.on_no_lesson(now, from, first, decided);
+            self.on_no_lesson(now, from, &chosen, effects);
             return Ok(());
         }
         let news = entries.slice(IndexRange::new(self.decided.next(), entries.range().to));
@@ -134,14 +153,22 @@ impl MultiPaxos {
         self.note_known(now, from, decided);
         // There is more where this came from.
         if let Some(gap) = &mut self.learning.gap {
-            (gap.source, gap.due, gap.asked) = (from, now, false);
+            gap.source = from;
+        }
+        self.go_on_learning(now, effects);
+        Ok(())
+    }
+
+    /// More is known here than before: asks for what is still missing, and a candidate may have waited for it.
+    pub(crate) fn go_on_learning(&mut self, now: Instant, effects: &mut Effects) {
+        if let Some(gap) = &mut self.learning.gap {
+            (gap.due, gap.asking) = (now, Asking::Ahead);
         }
         self.on_learning_tick(now, effects);
         if let State::Candidate(_) = self.state {
             self.extend_campaign(now);
             self.try_lead(now, effects);
         }
-        Ok(())
     }
 
     /// Chosen values are stored as such: a learner has cast no vote for them.
@@ -160,14 +187,21 @@ impl MultiPaxos {
     }
 
     /// The one that was asked has nothing: somebody else is asked next. If it was the one that is said to know,
-    /// nobody does.
-    fn on_no_lesson(&mut self, now: Instant, from: NodeId, first: LogIndex, decided: LogIndex) {
+    /// nobody does. Or it sends a snapshot: that takes a while, and nobody else is to send one as well.
+    fn on_no_lesson(&mut self, now: Instant, from: NodeId, chosen: &Chosen, effects: &mut Effects) {
+        let first = chosen.from;
         if first != self.decided.next() {
             return;
         }
-        if let Some(gap) = self.learning.gap.as_mut().filter(|gap| gap.asked && gap.source == from)
-            && decided < first
-        {
+        let asked = |gap: &&mut Gap| gap.asking == Asking::Asked && gap.source == from;
+        let Some(gap) = self.learning.gap.as_mut().filter(asked) else { return };
+        if chosen.trimmed >= first {
+            (gap.due, gap.asking) = (now + self.config.election_timeout, Asking::Snapshot);
+            if let State::Candidate(_) = self.state {
+                // Whoever has what is missing may lead meanwhile.
+                self.become_follower(now, None, effects);
+            }
+        } else if chosen.decided < first {
             gap.due = gap.due.min(now + self.config.learn_delay.max(self.config.heartbeat_interval));
         }
     }

@@ -125,6 +125,7 @@
 //! | M5 a watermark decides only what stands there in its own ballot, or is known to be chosen | `acceptor.rs` (`follow_watermark`) | simulator, `tests/paper.rs` |
 //! | PX5 a ballot belongs to one life of one node | `election.rs` (assertion) | simulator, `tests/paper.rs` |
 //! | P1b a promise misses no vote, in flight or not | `acceptor.rs` (`on_prepare`) | simulator, `tests/paper.rs` |
+//! | A snapshot replaces the slots that it holds, and no vote above | `snapshot.rs` | simulator, `tests/snapshots.rs` |
 //! | Persist before reveal | `multipaxos.rs` (`send_with`) | simulator, harness |
 //! | A read index is confirmed by a round sent after the read came | `read.rs` | simulator, `tests/paper.rs` |
 //! | A wrong message is counted and dropped | everywhere | `tests/hostile.rs` |
@@ -136,6 +137,11 @@
 //!   peer that knows more than its leader says so, and the leader learns like anybody else.
 //! - *A learner never falsifies its vote*: what was learned is stored under [`synod_core::Stamp::CHOSEN`], and a promise
 //!   reports it as chosen.
+//! - *Snapshots* are the host's: it takes them, and carries them to a learner that needs compacted values
+//!   ([`synod_core::LogEvent::SendSnapshot`]). A value has no stamp that all replicas agree on, so a snapshot ends with
+//!   [`synod_core::Stamp::CHOSEN`]. It takes the place of every slot that it holds, and votes above it stay. A promise
+//!   tells nothing at or below the watermark, so no election misses what is compacted; a candidate that needs it gives up
+//!   until it has a snapshot, and others may lead meanwhile.
 //! - *An acceptor votes at most [`MultiPaxosConfig::ahead_entries_max`] slots above its watermark*, so what a promise
 //!   can report, and what an election proposes again, is bounded.
 //! - *Acceptors tell the leader* (section 2.3, a distinguished learner), or every replica if the leader asks for that
@@ -150,8 +156,6 @@
 //!
 //! # Not here yet
 //!
-//! - *Snapshots*: values that are compacted are out of reach for a learner ([`Counters::out_of_reach`]); promises and
-//!   lessons tell the trim point already.
 //! - *Membership change, leadership transfer, lease reads, Fast Paxos.*
 //!
 //! # Features
@@ -176,6 +180,7 @@ mod election;
 mod leader;
 mod learner;
 mod read;
+mod snapshot;
 mod witness;
 
 mod multipaxos;

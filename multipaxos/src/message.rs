@@ -182,11 +182,11 @@ pub struct Learn {
 pub struct Chosen {
     /// The [`Learn::from`] that is answered.
     pub from: LogIndex,
-    /// The sender's watermark.
+    /// The sender's watermark, or less if it cannot help.
     pub decided: LogIndex,
-    /// Everything through here is gone from the sender's log: only a snapshot holds it.
+    /// Everything through here is gone from the sender's log; if `from` is, a snapshot is on its way.
     pub trimmed: LogIndex,
-    /// Decided entries, the first at `from`; empty if the sender cannot help.
+    /// Decided entries, the first at `from`; empty if there is a snapshot, or the sender cannot help.
     pub entries: Entries,
 }
 

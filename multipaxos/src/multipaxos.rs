@@ -7,9 +7,9 @@ use std::time::Duration;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use synod_core::{
-    ConfigError, IndexRange, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership, NodeId,
-    NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Reign, Role, Route, Stamp, Start,
-    Status, Wire, WriteId,
+    ConfigError, Described, IndexRange, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership,
+    NodeId, NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Reign, Role, Route, Stamp,
+    Start, Status, Wire, WriteId,
 };
 
 use crate::acceptor::Serving;
@@ -254,12 +254,11 @@ impl Machine for MultiPaxos {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id }) => self.on_read(id, effects),
-            // No snapshot is taken of this log yet: see `Protocol::describe`.
-            Input::Call(
-                LogCall::SnapshotTaken { .. }
-                | LogCall::SnapshotArrived { .. }
-                | LogCall::SnapshotSent { .. },
-            ) => {}
+            Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
+            Input::Call(LogCall::SnapshotArrived { id, meta }) => {
+                self.on_snapshot_arrived(now, id, &meta, effects);
+            }
+            Input::Call(LogCall::SnapshotSent { to, outcome }) => self.on_snapshot_sent(now, to, outcome),
             Input::Tick => self.on_tick(now, effects),
         }
     }
@@ -313,6 +312,12 @@ impl Protocol for MultiPaxos {
             membership: Arc::clone(&self.membership),
         }
     }
+
+    /// Replicas hold one decided value under different stamps, so a snapshot says that its last one is chosen.
+    fn describe(&self, index: LogIndex) -> Option<Described> {
+        let described = Described { stamp: Stamp::CHOSEN, membership: Arc::clone(&self.membership) };
+        Some(described).filter(|_| index <= self.decided)
+    }
 }
 
 impl MultiPaxos {
@@ -340,7 +345,7 @@ impl MultiPaxos {
             Message::Heartbeat(message) => self.on_heartbeat(now, from, message, effects),
             Message::HeartbeatReply(message) => self.on_heartbeat_reply(now, from, message, effects),
             Message::CommitNotice(message) => self.on_commit_notice(now, from, message, effects),
-            Message::Learn(message) => self.on_learn(from, message, effects),
+            Message::Learn(message) => self.on_learn(now, from, message, effects),
             Message::Chosen(message) => self.on_chosen(now, from, message, effects),
         }
     }

@@ -147,6 +147,19 @@ impl Votes {
         fresh
     }
 
+    /// True if every slot of `range` holds something.
+    pub(crate) fn is_dense(&self, range: IndexRange) -> bool {
+        let mut next = range.from;
+        let at = self.runs.partition_point(|run| run.to < range.from);
+        for run in self.runs.range(at..).take_while(|run| run.from < range.to) {
+            if run.from > next {
+                return false;
+            }
+            next = run.to.next();
+        }
+        next >= range.to
+    }
+
     /// Forgets everything at or below `through`.
     pub(crate) fn settle(&mut self, through: LogIndex) {
         while let Some(first) = self.runs.front_mut().filter(|run| run.from <= through) {
@@ -201,6 +214,9 @@ mod tests {
             let run = (from..).take_while(|slot| map.get(slot) == Some(&stamp(round))).last();
             prop_assert_eq!(votes.reach(LogIndex(from), stamp(round)).0, run.unwrap_or(from - 1));
             let fresh = votes.fresh(IndexRange::new(LogIndex(from), LogIndex(from + len)), ballot(round));
+            let held = |slot: u64| map.contains_key(&slot);
+            let range = IndexRange::new(LogIndex(from), LogIndex(from + len));
+            prop_assert_eq!(votes.is_dense(range), (from..from + len).all(held));
             let got: Vec<u64> = fresh.iter().flat_map(|range| range.from.0..range.to.0).collect();
             let done = [Some(stamp(round)), Some(Stamp::CHOSEN)];
             let want: Vec<u64> = (from..from + len).filter(|slot| !done.contains(&map.get(slot).copied())).collect();

@@ -6,8 +6,8 @@ mod harness;
 use harness::{Cluster, Letter, ballot};
 use proptest::prelude::*;
 use synod_core::{
-    Entries, Entry, Input, Kind, Loaded, LogCall, LogIndex, Machine, NodeId, Protocol, ReadId, RequestId,
-    Role, Stamp,
+    Entries, Entry, Input, Kind, Loaded, LogCall, LogIndex, Machine, Membership, NodeId, Protocol, ReadId,
+    Reign, RequestId, Role, SnapshotMeta, SnapshotOutcome, Stamp,
 };
 use synod_multipaxos::{
     Accept, Accepted, Ballot, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn,
@@ -104,6 +104,9 @@ enum Event {
     Read,
     Restart,
     Settle,
+    Offer { by: u64, index: u64, chosen: bool },
+    Compact(u64),
+    Sent(bool),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -118,6 +121,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Read),
         1 => Just(Event::Restart),
         2 => Just(Event::Settle),
+        1 => (1u64..4, number(), any::<bool>())
+            .prop_map(|(by, index, chosen)| Event::Offer { by, index, chosen }),
+        1 => number().prop_map(Event::Compact),
+        1 => any::<bool>().prop_map(Event::Sent),
     ]
 }
 
@@ -145,6 +152,17 @@ proptest! {
                 Event::Propose(count) => cluster.propose(1, &vec!["x"; usize::from(count)]),
                 Event::Read => cluster.step(1, Input::Call(LogCall::Read { id: ReadId(step as u64) })),
                 Event::Restart => { cluster.restart(1); decided = 0; }
+                Event::Offer { by, index, chosen } => {
+                    let stamp = if chosen { Stamp::CHOSEN } else { ballot(1, 1).stamp() };
+                    let (reign, membership) = (Reign::default(), Membership::of_ids([1, 2, 3]).unwrap());
+                    cluster.offer(1, by, SnapshotMeta { index: LogIndex(index), stamp, reign, membership });
+                }
+                Event::Compact(index) => cluster.compact(1, index, index),
+                Event::Sent(arrived) => {
+                    let taken = SnapshotOutcome::Taken(LogIndex(decided));
+                    let outcome = if arrived { taken } else { SnapshotOutcome::Failed };
+                    cluster.step(1, Input::Call(LogCall::SnapshotSent { to: NodeId(2), outcome }));
+                }
                 // The two others are honest, and may be talked into following anybody too.
                 Event::Settle => {
                     let round: Vec<Letter> = cluster.take(|letter| letter.to != 1);

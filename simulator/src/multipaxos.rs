@@ -34,6 +34,8 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
     type Observer = BallotLedger<MultiPaxosAdapter<FLEXIBLE>>;
     type Bounds = Bounds;
 
+    const SNAPSHOTS: bool = true;
+
     const NAME: &'static str = if FLEXIBLE { "flexpaxos" } else { "multipaxos" };
 
     fn config(options: &Options, rng: &mut Rng) -> (MultiPaxosConfig, Bounds) {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use synod_core::{
     ClientId, Command, Compacted, Effects, Entries, Entry, Incarnation, Input, Instant, Kind, Load, LogCall,
-    LogEvent, LogIndex, Machine, Membership, NodeId, Protocol, ReadId, Recovered, RequestId, Role, Run,
-    Sequence, SparseLog, Stamp, Start, Wire, Write, WriteId,
+    LogEvent, LogIndex, Machine, Membership, NodeId, Protocol, ReadId, Recovered, Reign, RequestId, Role,
+    Run, Sequence, SnapshotId, SnapshotMeta, SnapshotOutcome, SparseLog, Stamp, Start, Wire, Write, WriteId,
 };
 use synod_multipaxos::{
     Accept, Ballot, CommitNotice, HardState, Heartbeat, Message, MultiPaxos, MultiPaxosConfig,
@@ -72,7 +72,7 @@ impl Disk {
         self.log.last_index().or(self.compacted.map(|(index, _)| index)).map_or(0, |index| index.0)
     }
 
-    /// Removes everything through `index`, as a later compaction will.
+    /// Removes everything through `index`.
     pub fn compact(&mut self, index: u64) {
         let stamp = self.log.get(LogIndex(index)).unwrap().stamp;
         self.log.compact_to(LogIndex(index));
@@ -81,8 +81,15 @@ impl Disk {
 
     fn apply(&mut self, unit: &Write) {
         assert_eq!(unit.truncate_from, None, "an acceptor removes no vote");
+        if let Some((index, stamp)) = unit.install {
+            self.log.compact_to(index);
+            self.compacted = Some((index, stamp));
+        }
         for put in &unit.puts {
             self.log.put(put.clone());
+        }
+        if let Some(through) = unit.compact_to {
+            self.compact(through.0);
         }
         if let Some(state) = &unit.hard_state {
             let (old, new) = (self.state(), HardState::from_bytes(state.clone()).unwrap());
@@ -150,6 +157,8 @@ pub struct Cluster {
     /// True: the test speaks for some replicas, and may lie: there is nothing to agree on, and what is decided
     /// need not be durable at theirs.
     pub scripted: bool,
+    /// True: whoever is to be sent a snapshot gets one at once. False: none arrives.
+    pub snapshots: bool,
 }
 
 impl Cluster {
@@ -176,6 +185,7 @@ impl Cluster {
             commits: BTreeMap::new(),
             trace: String::new(),
             scripted: false,
+            snapshots: false,
             membership,
         };
         let ids: Vec<u64> = cluster.membership.members().iter().map(|member| member.id.0).collect();
@@ -306,8 +316,53 @@ impl Cluster {
             paxos.step(now, input, &mut node.effects);
         }
         paxos.flush(now, &mut node.effects);
+        let seen = self.nodes[&id].events.len();
         self.drain(id);
         self.check(id);
+        let asked = self.nodes[&id].events[seen..].iter().filter_map(|event| match event {
+            LogEvent::SendSnapshot { to } => Some(to.0),
+            _ => None,
+        });
+        for to in asked.collect::<Vec<_>>() {
+            self.send_snapshot(id, to);
+        }
+    }
+
+    /// The host's part of sending a snapshot.
+    fn send_snapshot(&mut self, from: u64, to: u64) {
+        let index = self.paxos(from).status().decided;
+        let meta = self.snapshot_of(from, index.0).filter(|_| self.snapshots);
+        let outcome = match meta {
+            Some(meta) if self.node(to).paxos.is_some() => {
+                self.offer(to, from, meta);
+                SnapshotOutcome::Taken(index)
+            }
+            _ => SnapshotOutcome::Failed,
+        };
+        self.step(from, Input::Call(LogCall::SnapshotSent { to: NodeId(to), outcome }));
+    }
+
+    /// What a snapshot of `id` through `index` would say.
+    pub fn snapshot_of(&self, id: u64, index: u64) -> Option<SnapshotMeta> {
+        let described = self.paxos(id).describe(LogIndex(index))?;
+        Some(SnapshotMeta {
+            index: LogIndex(index),
+            stamp: described.stamp,
+            reign: Reign::default(),
+            membership: Membership::clone(&described.membership),
+        })
+    }
+
+    /// Offers a snapshot that `by` took to a replica.
+    pub fn offer(&mut self, to: u64, by: u64, meta: SnapshotMeta) {
+        let id = SnapshotId { index: meta.index, taken_by: NodeId(by), life: Incarnation(1) };
+        self.step(to, Input::Call(LogCall::SnapshotArrived { id, meta }));
+    }
+
+    /// Takes a snapshot through `index` and has everything at or below `compact_to` removed.
+    pub fn compact(&mut self, id: u64, index: u64, compact_to: u64) {
+        let call = LogCall::SnapshotTaken { index: LogIndex(index), compact_to: LogIndex(compact_to) };
+        self.step(id, Input::Call(call));
     }
 
     fn drain(&mut self, id: u64) {
@@ -319,8 +374,14 @@ impl Cluster {
                 let state = HardState::from_bytes(state.clone()).unwrap();
                 let _ = write!(self.trace, " promised {} decided {}", state.promised, state.decided);
             }
+            if let Some((index, _)) = unit.install {
+                let _ = write!(self.trace, " install {index}");
+            }
             for put in &unit.puts {
                 let _ = write!(self.trace, " put {put}");
+            }
+            if let Some(through) = unit.compact_to {
+                let _ = write!(self.trace, " compact {through}");
             }
             self.trace.push('\n');
             node.issued.apply(&unit);
@@ -457,6 +518,11 @@ impl Cluster {
         }
     }
 
+    pub fn heal_between(&mut self, a: u64, b: u64) {
+        self.cuts.remove(&(a, b));
+        self.cuts.remove(&(b, a));
+    }
+
     pub fn heal(&mut self) {
         self.cuts.clear();
     }
@@ -583,7 +649,8 @@ impl Cluster {
             return;
         }
         let issued = &self.nodes[&id].issued.log;
-        let first = issued.first_index().unwrap_or(LogIndex(1));
+        let compacted = self.nodes[&id].issued.compacted.map_or(LogIndex::ZERO, |(index, _)| index);
+        let first = compacted.next();
         let known = self.decided.last_key_value().map_or(LogIndex::ZERO, |(index, _)| *index);
         let mut slot = first.max(LogIndex(status.decided.0.min(known.0).saturating_sub(8)));
         while slot <= status.decided {

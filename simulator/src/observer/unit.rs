@@ -2,7 +2,7 @@
 //! vote that is overwritten inside one flush still counts.
 
 use bytes::Bytes;
-use synod_core::{Entries, LogIndex, Write, WriteId};
+use synod_core::{Entries, Entry, LogIndex, Write, WriteId};
 
 /// What was seen of the unit being assembled.
 #[derive(Debug, Default)]
@@ -38,6 +38,17 @@ impl SeenUnit {
     /// True if this is another snapshot than was seen in the unit.
     pub fn install_changed(&mut self, index: LogIndex) -> bool {
         self.install.replace(index) != Some(index)
+    }
+
+    /// A snapshot took the place of everything through `index`, and of what this unit was to put there.
+    pub fn replaced_through(&mut self, index: LogIndex) {
+        for put in &mut self.puts {
+            let gone = (index.0 + 1).saturating_sub(put.first).min(put.len as u64);
+            put.first += gone;
+            put.len -= gone as usize;
+            put.address += gone as usize * size_of::<Entry>();
+        }
+        self.puts.retain(|put| put.len > 0);
     }
 
     /// True if this is another hard state than was seen in the unit.

@@ -15,6 +15,7 @@ use super::agreement::{Decisions, Digest, entry_digest};
 use super::bounds::{self, Progress};
 use super::quorums::Quorums;
 use super::terms::quorum_commit;
+use super::unit::SeenUnit;
 use super::{Checked, LogObserver, recovery, violation};
 use crate::hash::mix;
 use crate::rare::{Rare, RareCounts};
@@ -143,8 +144,7 @@ struct Node {
     hard_state: Option<Bytes>,
     durable_hard_state: Option<Bytes>,
     in_flight: VecDeque<(WriteId, Op)>,
-    /// The unit being assembled: how many of its puts were seen, and its hard state.
-    unit: (WriteId, usize, Option<Bytes>),
+    unit: SeenUnit,
     reign: Stamp,
     leads: bool,
     decided: u64,
@@ -158,6 +158,8 @@ struct Node {
 enum Op {
     Put(Entries),
     HardState(Stamp, Bytes),
+    /// A snapshot stands for every slot through here.
+    Install(u64),
 }
 
 impl<T: Ballots> BallotLedger<T> {
@@ -193,10 +195,9 @@ impl<T: Ballots> BallotLedger<T> {
 
     fn hard_state_written(&mut self, node: usize, bytes: &Bytes, unit: WriteId) -> Checked {
         let ledger = &mut self.nodes[node];
-        if ledger.unit.2.as_ref() == Some(bytes) {
+        if !ledger.unit.hard_state_changed(bytes) {
             return Ok(());
         }
-        ledger.unit.2 = Some(bytes.clone());
         let promised = T::promised(bytes).map_err(|what| violation("ST4", what))?;
         rules::promise_follows(node, ledger.promised, promised)?;
         ledger.promised = promised;
@@ -331,9 +332,27 @@ impl<T: Ballots> BallotLedger<T> {
         Ok(())
     }
 
+    /// A snapshot takes the place of every slot through `index`: all of it is decided, and not known to the node.
+    fn installed(&mut self, node: usize, unit: WriteId, index: u64) -> Checked {
+        quorum_commit::told(node, index, self.decisions.through())?;
+        let before = self.nodes[node].decided;
+        if index <= before {
+            let what =
+                format!("n{}: a snapshot through {index} over slots decided through {before}", node + 1);
+            return Err(violation("SN2", what));
+        }
+        replace(&mut self.nodes[node].log, index, &self.decisions);
+        self.nodes[node].in_flight.push_back((unit, Op::Install(index)));
+        Ok(())
+    }
+
     fn op_durable(&mut self, node: usize, op: Op) -> Checked {
         match op {
             Op::Put(entries) => entries.iter().try_for_each(|entry| self.vote_durable(node, entry)),
+            Op::Install(index) => {
+                replace(&mut self.nodes[node].durable, index, &self.decisions);
+                Ok(())
+            }
             Op::HardState(promised, bytes) => {
                 let ledger = &mut self.nodes[node];
                 ledger.durable_promised = promised;
@@ -443,9 +462,26 @@ fn set(log: &mut Vec<Held>, slot: u64, held: Held) {
     log[at] = held;
 }
 
+/// Every slot through `index` holds what is decided there, known to be chosen.
+fn replace(log: &mut Vec<Held>, index: u64, decisions: &Decisions) {
+    for slot in 1..=index {
+        let entry = decisions.at(slot).unwrap_or_default().entry;
+        set(log, slot, Held { stamp: Stamp::CHOSEN, entry });
+    }
+}
+
 impl<T: Ballots> LogObserver<T::Protocol> for BallotLedger<T> {
     fn opened(&mut self, node: usize, recovered: &Recovered, machine: &T::Protocol) -> Checked {
-        let mut found: Vec<Stamp> = Vec::new();
+        let ledger = &self.nodes[node];
+        let bound = recovered.compacted.map_or(LogIndex::ZERO, |(index, _)| index);
+        if let Some((index, stamp)) = recovered.compacted
+            && held(&ledger.durable, index.0).stamp != stamp
+        {
+            return Err(violation("ST5", format!("n{} recovered {stamp} at its bound {index}", node + 1)));
+        }
+        // What stood below the bound is known to nobody but this ledger.
+        let below = ledger.durable.iter().take(bound.0 as usize).map(|held| held.stamp);
+        let mut found: Vec<Stamp> = below.collect();
         for run in &recovered.runs {
             for slot in run.from.0..=run.to.0 {
                 found.resize(slot as usize - 1, Stamp::ZERO);
@@ -457,7 +493,7 @@ impl<T: Ballots> LogObserver<T::Protocol> for BallotLedger<T> {
         recovery::log(node, &found, &expected)?;
         recovery::hard_state(node, &recovered.hard_state, &ledger.durable_hard_state)?;
         ledger.life = recovered.incarnation.0;
-        ledger.unit = Default::default();
+        ledger.unit = SeenUnit::default();
         ledger.leads = false;
         ledger.decided = 0;
         let status = machine.status();
@@ -474,18 +510,21 @@ impl<T: Ballots> LogObserver<T::Protocol> for BallotLedger<T> {
     ) -> Checked {
         let status = machine.status();
         let unit = effects.unit();
-        let ledger = &mut self.nodes[node];
-        if ledger.unit.0 != unit.id {
-            ledger.unit = (unit.id, 0, None);
-        }
+        self.nodes[node].unit.begin(unit);
         if let Some(bytes) = &unit.hard_state {
             self.hard_state_written(node, bytes, unit.id)?;
         }
         if unit.truncate_from.is_some() {
             return Err(violation("M3", format!("n{} removes votes", node + 1)));
         }
-        let seen = std::mem::replace(&mut self.nodes[node].unit.1, unit.puts.len());
-        for put in &unit.puts[seen.min(unit.puts.len())..] {
+        if let Some((index, _)) = unit.install
+            && self.nodes[node].unit.install_changed(index)
+        {
+            self.nodes[node].unit.replaced_through(index);
+            self.installed(node, unit.id, index.0)?;
+        }
+        let (_, fresh) = self.nodes[node].unit.changed(unit);
+        for put in &unit.puts[fresh..] {
             self.put(node, unit.id, put)?;
         }
         let reign = Stamp { high: status.reign.number, low: status.reign.leader.0 };
@@ -514,6 +553,7 @@ impl<T: Ballots> LogObserver<T::Protocol> for BallotLedger<T> {
             match op {
                 Op::HardState(..) => self.rare[Rare::HardStateLost] += 1,
                 Op::Put(_) => self.rare[Rare::EntriesLost] += 1,
+                Op::Install(_) => {}
             }
         }
         ledger.log = ledger.durable.clone();
