@@ -33,6 +33,8 @@ impl LogAdapter for ZabAdapter {
     type Observer = EpochLedger;
     type Bounds = Bounds;
 
+    const SNAPSHOTS: bool = true;
+
     fn config(options: &Options, rng: &mut Rng) -> (ZabConfig, Bounds) {
         let timeout = Duration::from_nanos(options.patience);
         let bounds = Bounds {
@@ -113,13 +115,14 @@ impl LogAdapter for ZabAdapter {
     }
 
     fn check_protocol(node: usize, zab: &Zab) -> Checked {
-        match zab.counters().last_rejection {
-            // Every peer here is correct: what it says is never wrong.
-            Some(why) => {
-                Err(crate::observer::violation("rejected", format!("n{} dropped a message: {why}", node + 1)))
-            }
-            None => Ok(()),
-        }
+        // Every peer here is correct: what it says is never wrong, nor is a snapshot that it sends.
+        let counters = zab.counters();
+        let wrong = match counters.last_rejection {
+            Some(why) => format!("n{} dropped a message: {why}", node + 1),
+            None if counters.snapshots_refused > 0 => format!("n{} refused a snapshot", node + 1),
+            None => return Ok(()),
+        };
+        Err(crate::observer::violation("rejected", wrong))
     }
 
     const EXPECTED: &'static [Rare] = &[

@@ -259,7 +259,8 @@ impl Zab {
                 let prev_zxid = self.log.zxid_at(prev);
                 let Some(prev_zxid) = prev_zxid.filter(|_| prev >= self.log.base().index) else {
                     self.counters.out_of_reach += 1;
-                    learner.block(now + self.config.election_timeout);
+                    learner.await_snapshot();
+                    effects.event(LogEvent::SendSnapshot { to: learner.node });
                     break;
                 };
                 let prev = Place { zxid: prev_zxid, index: prev };
@@ -298,7 +299,8 @@ impl Zab {
         let segment = result.ok().and_then(|loaded| join(loaded, next));
         let (Some(segment), Some(zxid)) = (segment, self.log.zxid_at(next.prev())) else {
             self.counters.out_of_reach += 1;
-            learner.block(now + self.config.election_timeout);
+            learner.await_snapshot();
+            effects.event(LogEvent::SendSnapshot { to: learner.node });
             return;
         };
         let prev = Place { zxid, index: next.prev() };

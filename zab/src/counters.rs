@@ -36,8 +36,14 @@ pub struct Counters {
     pub fallbacks: u64,
     /// Reads of older entries from storage, for a follower that is behind.
     pub loads: u64,
-    /// Times a follower needed entries that are compacted: without snapshots it cannot be synchronised.
+    /// Times a follower needed entries that are compacted: it is sent a snapshot.
     pub out_of_reach: u64,
+    /// Times entries were compacted.
+    pub compactions: u64,
+    /// Snapshots that took the place of the history.
+    pub installs: u64,
+    /// Snapshots that no correct peer sends.
+    pub snapshots_refused: u64,
     /// Commits sent alone.
     pub commits: u64,
     /// Rounds of pings begun for reads.

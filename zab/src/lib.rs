@@ -196,6 +196,7 @@ mod synchronisation;
 
 mod broadcast;
 mod read;
+mod snapshot;
 
 mod zab;
 

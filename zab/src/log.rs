@@ -158,6 +158,33 @@ impl Log {
         }
     }
 
+    /// Removes every entry at or below `index`, which is one of them.
+    pub(crate) fn compact_to(&mut self, index: LogIndex) {
+        let zxid = self.zxid_at(index).expect("only what is there is compacted");
+        self.base = Place { zxid, index };
+        let first = index.next();
+        let keep = self.runs.partition_point(|run| run.first <= first);
+        self.runs.drain(..keep.saturating_sub(1));
+        if index == self.last_index {
+            self.runs.clear();
+        } else if let Some(run) = self.runs.first_mut() {
+            *run = EpochRun { first, zxid: run.at(first).zxid };
+        }
+        while self.tail.front().is_some_and(|segment| segment.entries.last_index() <= index) {
+            let segment = self.tail.pop_front().expect("just seen");
+            self.tail_weight -= segment.weight;
+        }
+    }
+
+    /// A snapshot stands for everything through `base`, and nothing follows it.
+    pub(crate) fn restart_after(&mut self, base: Place) {
+        self.base = base;
+        self.last_index = base.index;
+        self.runs.clear();
+        self.tail.clear();
+        self.tail_weight = 0;
+    }
+
     /// Removes every entry at or above `from`.
     pub(crate) fn truncate_from(&mut self, from: LogIndex) {
         assert!(from > self.base.index, "a compacted entry is decided and stays");
@@ -293,6 +320,34 @@ mod tests {
         assert_eq!(log.zxid_at(LogIndex(6)), None);
         assert_eq!(log.last(), at(5, 2, 5));
         assert!(log.holds(at(2, 1, 3)) && !log.holds(at(2, 1, 4)) && log.holds(Place::ZERO));
+    }
+
+    #[test]
+    fn compaction_keeps_the_zxids_of_what_is_left() {
+        let all = [1, 1, 2, 2, 2, 5, 7, 7];
+        let whole = zxids(&log(&all));
+        for bound in 1..=all.len() {
+            let mut compacted = log(&all);
+            compacted.compact_to(LogIndex(bound as u64));
+            assert_eq!(compacted.base(), Place { zxid: whole[bound - 1], index: LogIndex(bound as u64) });
+            assert_eq!(zxids(&compacted), whole[bound..]);
+            assert_eq!(compacted.last(), at(7, 2, 8));
+            let below = compacted.last_not_above(at(2, 2, 8));
+            assert_eq!(below, if bound < 4 { at(2, 2, 4) } else { compacted.base() });
+            push(&mut compacted, &[7, 9]);
+            assert_eq!(compacted.zxid_at(LogIndex(9)), Some(zxid(7, 3)));
+            assert_eq!(compacted.last(), at(9, 1, 10));
+        }
+    }
+
+    #[test]
+    fn a_history_goes_on_after_a_snapshot() {
+        let mut log = log(&[1, 1, 2]);
+        log.restart_after(at(4, 6, 9));
+        assert_eq!((log.base(), log.last()), (at(4, 6, 9), at(4, 6, 9)));
+        assert!(log.collect(LogIndex(9), 9, usize::MAX).is_none());
+        push(&mut log, &[4, 5]);
+        assert_eq!(zxids(&log), [zxid(4, 7), zxid(5, 1)]);
     }
 
     #[test]

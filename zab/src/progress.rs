@@ -37,8 +37,10 @@ pub(crate) struct Learner {
     pub(crate) told: LogIndex,
     /// Entries that are being read back from storage for it: nothing is sent meanwhile.
     pub(crate) load: Option<LoadId>,
-    /// It needs compacted entries: nothing is tried before this instant.
+    /// It needs compacted entries and could not be sent a snapshot: nothing is tried before this instant.
     pub(crate) blocked_until: Option<Instant>,
+    /// It needs compacted entries: a snapshot is on its way.
+    awaits_snapshot: bool,
 }
 
 /// How far a follower has come.
@@ -95,6 +97,7 @@ impl Learner {
             told: LogIndex::ZERO,
             load: None,
             blocked_until: None,
+            awaits_snapshot: false,
         }
     }
 
@@ -126,7 +129,7 @@ impl Learner {
     /// How much may be sent now, given the last index there is; `None` for nothing at all. Room for no
     /// entries stands for a bare probe.
     pub(crate) fn room(&self, last: LogIndex, window: Room, proposal: Room) -> Option<Room> {
-        if self.load.is_some() || self.blocked_until.is_some() {
+        if self.load.is_some() || self.blocked_until.is_some() || self.awaits_snapshot {
             return None;
         }
         match self.flow {
@@ -170,6 +173,7 @@ impl Learner {
             self.progress_at = now;
             self.fallbacks = 0;
         }
+        self.awaits_snapshot = false;
         let planned = self.next;
         if self.flow == Flow::Stream {
             while let Some((_, weight)) = self.in_flight.front().filter(|(last, _)| *last <= self.matched) {
@@ -226,10 +230,27 @@ impl Learner {
         self.blocked_until = self.blocked_until.filter(|until| *until > now);
     }
 
-    /// The follower needs entries that are compacted.
+    /// The follower needs entries that are compacted, and a snapshot is sent to it. Nothing else is until that ends.
+    pub(crate) fn await_snapshot(&mut self) {
+        self.forget_in_flight();
+        self.flow = Flow::Probe { waiting: false, bare: false };
+        self.awaits_snapshot = true;
+    }
+
+    /// The follower took a snapshot over that ends at `index`. Only its answer to a proposal tells that nothing was lost
+    /// since.
+    pub(crate) fn resume_after(&mut self, index: LogIndex) {
+        if self.awaits_snapshot {
+            self.awaits_snapshot = false;
+            self.next = self.next.max(index.next());
+        }
+    }
+
+    /// The follower needs entries that are compacted, and could not be sent a snapshot.
     pub(crate) fn block(&mut self, until: Instant) {
         self.forget_in_flight();
         self.flow = Flow::Probe { waiting: false, bare: false };
+        self.awaits_snapshot = false;
         self.blocked_until = Some(until);
     }
 

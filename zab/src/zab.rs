@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use synod_core::{
-    ConfigError, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership, NodeId, OpenError,
-    Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status, Wire, WriteId,
+    ConfigError, Described, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership, NodeId,
+    OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status, Wire, WriteId,
 };
 
 use crate::broadcast::{Leading, Phase};
@@ -194,12 +194,11 @@ impl Machine for Zab {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id }) => self.on_read(id, effects),
-            // No snapshot is taken of this log yet: see `Protocol::describe`.
-            Input::Call(
-                LogCall::SnapshotTaken { .. }
-                | LogCall::SnapshotArrived { .. }
-                | LogCall::SnapshotSent { .. },
-            ) => {}
+            Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
+            Input::Call(LogCall::SnapshotArrived { id, meta }) => {
+                self.on_snapshot_arrived(now, id, &meta, effects);
+            }
+            Input::Call(LogCall::SnapshotSent { to, outcome }) => self.on_snapshot_sent(now, to, outcome),
             Input::Tick => match &self.state {
                 State::Looking(_) => self.on_looking_tick(now, effects),
                 State::Following(_) => self.on_following_tick(now, effects),
@@ -256,6 +255,11 @@ impl Protocol for Zab {
             decided: self.decided,
             membership: Arc::clone(&self.membership),
         }
+    }
+
+    fn describe(&self, index: LogIndex) -> Option<Described> {
+        let zxid = self.log.zxid_at(index).filter(|_| index <= self.decided)?;
+        Some(Described { stamp: zxid.stamp(), membership: Arc::clone(&self.membership) })
     }
 }
 

@@ -1,16 +1,14 @@
 //! Known faults of ZooKeeper's implementation, by their numbers, each as a scenario that this one passes.
-//!
-//! Those about snapshots (3642, 4837, the SNAP half of 3104 and 3526) wait for snapshots.
 
 mod harness;
 
 use std::time::Duration;
 
-use harness::{Cluster, Disk, HEARTBEAT, TIMEOUT, at, entries};
+use harness::{Cluster, Disk, HEARTBEAT, TIMEOUT, at, ending_at, entries};
 use synod_core::{LogIndex, NodeId};
 use synod_zab::{
-    AckEpoch, Epoch, FollowerInfo, Message, NewEpoch, NewLeader, Notification, Place, Proposal, Round,
-    Session, Standing, Vote, Zab,
+    AckEpoch, Epoch, FollowerInfo, Message, NewEpoch, NewLeader, Notification, Place, Proposal, Rejection,
+    Round, Session, Standing, Vote, Zab,
 };
 
 /// Replica 1 in a session with 3, which the test speaks for.
@@ -211,6 +209,63 @@ fn zk3104_new_leader_that_overtakes_its_payload_waits_for_it() {
 }
 
 #[test]
+fn zk3104_new_leader_that_overtakes_a_snapshot_waits_for_it_and_for_what_follows_it() {
+    let (mut cluster, session) = joined(Disk::with_history(&[1, 1], 2, 1));
+    cluster.receive(3, 1, new_leader(session, at(2, 4, 9)));
+    cluster.persist(1);
+    assert_eq!(cluster.zab(1).current_epoch(), Epoch(1));
+    cluster.offer(1, ending_at(at(2, 2, 7)));
+    cluster.persist(1);
+    assert_eq!((cluster.zab(1).current_epoch(), acks(&mut cluster)), (Epoch(1), vec![]));
+    cluster.receive(3, 1, proposal(session, at(2, 2, 7), &[2, 2], 0));
+    cluster.persist_one(1);
+    assert_eq!((cluster.zab(1).current_epoch(), acks(&mut cluster)), (session.epoch, vec![9]));
+}
+
+#[test]
+fn zk3642_an_interrupted_snapshot_leaves_the_former_history_or_its_own_and_no_mixture() {
+    // Whatever prefix of the writes survives: what follows is put on the snapshot alone, and the epoch comes last.
+    for survive in 0..5 {
+        let (mut cluster, session) = joined(Disk::with_history(&[1, 2, 2, 2, 2, 2], 3, 2));
+        cluster.offer(1, ending_at(at(3, 1, 3)));
+        cluster.receive(3, 1, proposal(session, at(3, 1, 3), &[3], 0));
+        cluster.receive(3, 1, proposal(session, at(3, 2, 4), &[3], 0));
+        cluster.receive(3, 1, new_leader(session, at(3, 3, 5)));
+        for _ in 0..survive {
+            cluster.persist_one(1);
+        }
+        cluster.restart(1);
+        let epochs: &[u64] = match survive {
+            0 => &[1, 2, 2, 2, 2, 2],
+            1 => &[],
+            2 => &[3],
+            _ => &[3, 3],
+        };
+        assert_eq!(cluster.epochs(1), epochs, "after {survive} writes");
+        let current = if survive > 3 { session.epoch.0 } else { 2 };
+        assert_eq!((cluster.current(1), cluster.decided(1) == 3), (current, survive > 0));
+    }
+}
+
+#[test]
+fn zk4837_nothing_is_cut_off_below_a_snapshot_that_a_start_begins_with() {
+    // Its snapshot ends in the middle of its log; the host offers it after the start.
+    let (mut cluster, session) = joined(Disk::with_history(&[1, 2, 2, 2], 2, 2));
+    cluster.offer(1, ending_at(at(2, 2, 3)));
+    assert_eq!(cluster.decided(1), 3);
+    // No leader that a quorum promised an epoch lacks it.
+    cluster.receive(3, 1, proposal(session, at(1, 1, 1), &[3], 0));
+    cluster.persist(1);
+    assert_eq!((cluster.epochs(1), acks(&mut cluster)), (vec![1, 2, 2, 2], vec![]));
+    assert_eq!(cluster.zab(1).counters().last_rejection, Some(Rejection::Decided));
+    // What stands beyond it may go.
+    cluster.receive(3, 1, proposal(session, at(2, 2, 3), &[3], 0));
+    cluster.receive(3, 1, new_leader(session, at(3, 1, 4)));
+    cluster.persist(1);
+    assert_eq!((cluster.epochs(1), acks(&mut cluster)), (vec![1, 2, 2, 3], vec![4]));
+}
+
+#[test]
 fn zk2846_entries_brought_by_a_synchronisation_are_not_taken_for_decided() {
     let (mut cluster, session) = joined(Disk::default());
     cluster.receive(3, 1, proposal(session, Place::ZERO, &[1, 1, 1], 1));
@@ -221,7 +276,7 @@ fn zk2846_entries_brought_by_a_synchronisation_are_not_taken_for_decided() {
 
 #[test]
 fn zk3526_zk4352_what_is_compacted_bounds_what_can_be_synchronised() {
-    // A follower that would need a snapshot is refused: it gets nothing, is counted, and disturbs nobody.
+    // A follower that needs a snapshot gets no difference in its place, and while none arrives it disturbs nobody.
     let mut whole = Disk::with_history(&[1, 1, 1, 1], 1, 1);
     whole.compact(2);
     let disks = [(2, whole.clone()), (3, whole)];
@@ -232,6 +287,9 @@ fn zk3526_zk4352_what_is_compacted_bounds_what_can_be_synchronised() {
     assert_eq!((cluster.epochs(1).len(), cluster.current(1)), (0, 0));
     assert!(cluster.zab(3).counters().out_of_reach > 0);
     assert_eq!((cluster.leader(), cluster.decided(2)), (Some(3), 5));
+    cluster.snapshots = true;
+    cluster.advance(4 * TIMEOUT);
+    assert_eq!((cluster.current(1), cluster.decided(1)), (cluster.current(3), 5));
 }
 
 #[test]

@@ -38,7 +38,7 @@
 //! | [`once`] | CL7 each command takes effect exactly once |
 //! | [`once`] | X2 equal state at equal applied index, and in every snapshot that is taken over |
 //! | [`crate::log`] | SN1 nothing is removed from a log that no snapshot of the node holds, whole and durable |
-//! | [`terms`], [`ballots`] | SN2 a snapshot never takes the place of a log that is decided as far |
+//! | [`snapshots`] | SN2 a snapshot never takes the place of a log that is decided as far |
 //! | [`crate::log`] | SN3 a snapshot is never ahead of the log on its node's disk when it is kept |
 
 pub mod agreement;
@@ -49,6 +49,7 @@ pub mod once;
 pub mod quorums;
 pub mod read_index;
 pub mod recovery;
+pub mod snapshots;
 pub mod terms;
 pub mod unit;
 pub mod wire;

@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use synod_core::{
     ClientId, Command, Compacted, Effects, Entries, Entry, Incarnation, Input, Instant, Kind, Load, LogCall,
-    LogEvent, LogIndex, Machine, Membership, NodeId, Protocol, ReadId, Recovered, RequestId, Role, Run,
-    Sequence, SparseLog, Stamp, Start, Wire, Write, WriteId,
+    LogEvent, LogIndex, Machine, Membership, NodeId, Protocol, ReadId, Recovered, Reign, RequestId, Role,
+    Run, Sequence, SnapshotId, SnapshotMeta, SnapshotOutcome, SparseLog, Stamp, Start, Wire, Write, WriteId,
 };
 use synod_zab::{Epoch, HardState, Message, Place, Zab, ZabConfig, Zxid};
 
@@ -66,7 +66,7 @@ impl Disk {
         self.log.last_index().or(self.compacted.map(|(index, _)| index)).map_or(0, |index| index.0)
     }
 
-    /// Removes everything through `index`, as a later compaction will.
+    /// Removes everything through `index`.
     pub fn compact(&mut self, index: u64) {
         let stamp = self.log.get(LogIndex(index)).unwrap().stamp;
         self.log.compact_to(LogIndex(index));
@@ -74,11 +74,18 @@ impl Disk {
     }
 
     fn apply(&mut self, unit: &Write) {
+        if let Some((index, stamp)) = unit.install {
+            self.log.compact_to(index);
+            self.compacted = Some((index, stamp));
+        }
         if let Some(from) = unit.truncate_from {
             self.log.truncate_from(from);
         }
         for put in &unit.puts {
             self.log.put(put.clone());
+        }
+        if let Some(through) = unit.compact_to {
+            self.compact(through.0);
         }
         if let Some(state) = &unit.hard_state {
             let (old, new) = (self.state(), HardState::from_bytes(state.clone()).unwrap());
@@ -145,6 +152,8 @@ pub struct Cluster {
     /// True: the test speaks for some replicas, and may lie: there is nothing to agree on, and what is decided
     /// need not be durable at theirs.
     pub scripted: bool,
+    /// True: whoever is to be sent a snapshot gets one at once. False: none arrives.
+    pub snapshots: bool,
 }
 
 impl Cluster {
@@ -170,6 +179,7 @@ impl Cluster {
             decided: BTreeMap::new(),
             trace: String::new(),
             scripted: false,
+            snapshots: false,
             membership,
         };
         let ids: Vec<u64> = cluster.membership.members().iter().map(|member| member.id.0).collect();
@@ -296,8 +306,52 @@ impl Cluster {
             zab.step(now, input, &mut node.effects);
         }
         zab.flush(now, &mut node.effects);
+        let seen = self.nodes[&id].events.len();
         self.drain(id);
         self.check(id);
+        let asked = self.nodes[&id].events[seen..].iter().filter_map(|event| match event {
+            LogEvent::SendSnapshot { to } => Some(to.0),
+            _ => None,
+        });
+        for to in asked.collect::<Vec<_>>() {
+            self.send_snapshot(id, to);
+        }
+    }
+
+    /// The host's part of sending a snapshot.
+    fn send_snapshot(&mut self, from: u64, to: u64) {
+        let index = self.zab(from).status().decided;
+        let meta = self.snapshot_of(from, index.0).filter(|_| self.snapshots);
+        let outcome = match meta {
+            Some(meta) if self.node(to).zab.is_some() => {
+                self.offer(to, meta);
+                SnapshotOutcome::Taken(index)
+            }
+            _ => SnapshotOutcome::Failed,
+        };
+        self.step(from, Input::Call(LogCall::SnapshotSent { to: NodeId(to), outcome }));
+    }
+
+    /// What a snapshot of `id` through `index` would say.
+    pub fn snapshot_of(&self, id: u64, index: u64) -> Option<SnapshotMeta> {
+        let described = self.zab(id).describe(LogIndex(index))?;
+        Some(SnapshotMeta {
+            index: LogIndex(index),
+            stamp: described.stamp,
+            reign: Reign::default(),
+            membership: Membership::clone(&described.membership),
+        })
+    }
+
+    /// Offers a snapshot to a replica.
+    pub fn offer(&mut self, to: u64, meta: SnapshotMeta) {
+        self.step(to, arrived(meta));
+    }
+
+    /// Takes a snapshot through `index` and has everything at or below `compact_to` removed.
+    pub fn compact(&mut self, id: u64, index: u64, compact_to: u64) {
+        let call = LogCall::SnapshotTaken { index: LogIndex(index), compact_to: LogIndex(compact_to) };
+        self.step(id, Input::Call(call));
     }
 
     fn drain(&mut self, id: u64) {
@@ -310,11 +364,17 @@ impl Cluster {
                 let to = state.promised_to.map_or("-".to_string(), |node| node.to_string());
                 let _ = write!(self.trace, " accepted {} of {to} current {}", state.accepted, state.current);
             }
+            if let Some((index, _)) = unit.install {
+                let _ = write!(self.trace, " install {index}");
+            }
             if let Some(from) = unit.truncate_from {
                 let _ = write!(self.trace, " truncate {from}");
             }
             for put in &unit.puts {
                 let _ = write!(self.trace, " put {put}");
+            }
+            if let Some(through) = unit.compact_to {
+                let _ = write!(self.trace, " compact {through}");
             }
             self.trace.push('\n');
             node.issued.apply(&unit);
@@ -556,7 +616,8 @@ impl Cluster {
             assert_eq!(known, id, "two leaders are established in epoch {}", status.reign.number);
         }
         let issued = &self.nodes[&id].issued.log;
-        let first = issued.first_index().unwrap_or(LogIndex(1));
+        let compacted = self.nodes[&id].issued.compacted.map_or(LogIndex::ZERO, |(index, _)| index);
+        let first = compacted.next();
         let known = self.decided.last_key_value().map_or(LogIndex::ZERO, |(index, _)| *index);
         let mut index = first.max(LogIndex(status.decided.0.min(known.0).saturating_sub(8)));
         while index <= status.decided {
@@ -606,6 +667,22 @@ pub fn entries(prev: Place, epochs: &[u64]) -> Entries {
             payload: Bytes::from(format!("{last}")),
         }
     })
+}
+
+/// A snapshot that ends with this entry.
+pub fn ending_at(last: Place) -> SnapshotMeta {
+    SnapshotMeta {
+        index: last.index,
+        stamp: last.zxid.stamp(),
+        reign: Reign::default(),
+        membership: Membership::of_ids([1, 2, 3]).unwrap(),
+    }
+}
+
+/// The call that offers a snapshot.
+pub fn arrived(meta: SnapshotMeta) -> Input<Message, LogCall> {
+    let id = SnapshotId { index: meta.index, taken_by: NodeId(9), life: Incarnation(1) };
+    Input::Call(LogCall::SnapshotArrived { id, meta })
 }
 
 /// The entry `epoch.counter`, at `index`.

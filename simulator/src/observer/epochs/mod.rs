@@ -18,7 +18,7 @@ use super::bounds::{self, Progress};
 use super::quorums::{NODES_MAX, Quorums};
 use super::terms::{Runs, log_matching, quorum_commit};
 use super::unit::SeenUnit;
-use super::{Checked, LogObserver, Violation, recovery, violation};
+use super::{Checked, LogObserver, Violation, recovery, snapshots, violation};
 use crate::rare::{Rare, RareCounts};
 use rules::{At, Epochs};
 
@@ -54,8 +54,17 @@ struct Node {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Truncate(u64),
-    Put { from: u64, to: u64, epoch: u64 },
+    Put {
+        from: u64,
+        to: u64,
+        epoch: u64,
+    },
     Epochs(Epochs),
+    /// A snapshot that ends with this entry stands for the whole history.
+    Install {
+        epoch: u64,
+        index: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -263,6 +272,36 @@ impl EpochLedger {
         ledger.in_flight.push_back((unit, Op::Put { from, to, epoch }));
     }
 
+    /// The history that ends with the entry of `epoch` at `index`.
+    fn history(&self, mut epoch: u64, index: u64) -> Option<Runs> {
+        self.digest(epoch, index)?;
+        let mut segments = Vec::new();
+        let mut last = index;
+        while last > 0 {
+            let slot = self.epochs.get(epoch as usize)?;
+            segments.push((slot.first, last, epoch));
+            (epoch, last) = (slot.parent, slot.first - 1);
+        }
+        let mut runs = Runs::default();
+        for (first, last, epoch) in segments.into_iter().rev() {
+            runs.append(first, last, epoch);
+        }
+        Some(runs)
+    }
+
+    /// A snapshot takes the place of the history: what it holds must be what is decided.
+    fn installed(&mut self, node: usize, unit: WriteId, index: u64, epoch: u64) -> Checked {
+        let chain = self.digest(epoch, index).unwrap_or_default().chain;
+        self.decisions.agree(index, chain, Who::Node(node))?;
+        snapshots::installed(node, index, self.nodes[node].decided)?;
+        rules::not_before_promise(node, epoch, self.nodes[node].epochs.accepted)?;
+        if let Some(history) = self.history(epoch, index) {
+            self.nodes[node].log = history;
+        }
+        self.nodes[node].in_flight.push_back((unit, Op::Install { epoch, index }));
+        Ok(())
+    }
+
     fn decided_moved(&mut self, node: usize, decided: u64) -> Checked {
         let ledger = &mut self.nodes[node];
         let before = std::mem::replace(&mut ledger.decided, decided);
@@ -274,12 +313,18 @@ impl EpochLedger {
 
     /// One whole unit is durable.
     fn unit_durable(&mut self, node: usize, unit: WriteId) -> Checked {
-        let ledger = &mut self.nodes[node];
-        while let Some((_, op)) = ledger.in_flight.front().copied().filter(|(id, _)| *id == unit) {
+        let next = |node: &Node| node.in_flight.front().copied().filter(|(id, _)| *id == unit);
+        while let Some((_, op)) = next(&self.nodes[node]) {
+            let ledger = &mut self.nodes[node];
             ledger.in_flight.pop_front();
             match op {
                 Op::Truncate(from) => ledger.durable.truncate_from(from),
                 Op::Epochs(epochs) => ledger.durable_epochs = epochs,
+                Op::Install { epoch, index } => {
+                    if let Some(history) = self.history(epoch, index) {
+                        self.nodes[node].durable = history;
+                    }
+                }
                 Op::Put { from, to, epoch } => {
                     if !ledger.durable.put(from, to, epoch) {
                         let what = format!("n{}: {from}..={to} left a hole on disk", node + 1);
@@ -288,6 +333,7 @@ impl EpochLedger {
                 }
             }
         }
+        let ledger = &self.nodes[node];
         let (Epochs { accepted, current: epoch, .. }, last) = (ledger.durable_epochs, ledger.durable.last());
         if epoch == 0 || accepted > epoch {
             // It has left that epoch: its history may be halfway to that of a later one.
@@ -377,7 +423,12 @@ fn read(bytes: &Bytes) -> Result<Epochs, Violation> {
 
 impl LogObserver<Zab> for EpochLedger {
     fn opened(&mut self, node: usize, recovered: &Recovered, machine: &Zab) -> Checked {
-        let mut found = Runs::default();
+        let mut found = match recovered.compacted {
+            Some((index, stamp)) => self.history(stamp.high, index.0).ok_or_else(|| {
+                violation("ST5", format!("n{} recovered {stamp} at its bound {index}", node + 1))
+            })?,
+            None => Runs::default(),
+        };
         for run in &recovered.runs {
             if !found.put(run.from.0, run.to.0, run.stamp.high) {
                 return Err(violation("ST1", format!("n{} recovered a log with holes", node + 1)));
@@ -402,10 +453,15 @@ impl LogObserver<Zab> for EpochLedger {
         if let Some(bytes) = &unit.hard_state {
             self.epochs_written(node, bytes, unit.id, status.role == Role::Follower)?;
         }
-        if !unit.puts.is_empty() || unit.truncate_from.is_some() {
+        if !unit.puts.is_empty() || unit.truncate_from.is_some() || unit.install.is_some() {
             let (removed_from, fresh) = self.nodes[node].unit.changed(unit);
             if let Some(from) = removed_from {
                 self.truncated(node, unit.id, from)?;
+            }
+            if let Some((index, stamp)) = unit.install
+                && self.nodes[node].unit.install_changed(index)
+            {
+                self.installed(node, unit.id, index.0, stamp.high)?;
             }
             for put in &unit.puts[fresh..] {
                 self.put(node, unit.id, put)?;
@@ -442,7 +498,7 @@ impl LogObserver<Zab> for EpochLedger {
             match op {
                 Op::Epochs(_) => self.rare[Rare::HardStateLost] += 1,
                 Op::Put { .. } => self.rare[Rare::EntriesLost] += 1,
-                Op::Truncate(_) => {}
+                Op::Truncate(_) | Op::Install { .. } => {}
             }
         }
         ledger.log = ledger.durable.clone();

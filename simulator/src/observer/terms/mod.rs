@@ -23,7 +23,7 @@ use super::agreement::{Decisions, Digest, Who};
 use super::bounds::{self, Progress};
 use super::quorums::{NODES_MAX, Quorums};
 use super::unit::SeenUnit;
-use super::{Checked, LogObserver, recovery, violation};
+use super::{Checked, LogObserver, recovery, snapshots, violation};
 use crate::rare::{Rare, RareCounts};
 pub use runs::Runs;
 
@@ -382,12 +382,7 @@ impl<T: Terms> TermLedger<T> {
     fn installed(&mut self, node: usize, unit: WriteId, index: u64, term: u64) -> Checked {
         let chain = self.digest(term, index).unwrap_or_default().chain;
         self.decisions.agree(index, chain, Who::Node(node))?;
-        let before = self.nodes[node].decided;
-        if index <= before {
-            let what =
-                format!("n{}: a snapshot through {index} over a log decided through {before}", node + 1);
-            return Err(violation("SN2", what));
-        }
+        snapshots::installed(node, index, self.nodes[node].decided)?;
         if let Some(history) = self.history(term, index) {
             self.nodes[node].log = history;
         }
