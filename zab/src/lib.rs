@@ -100,6 +100,12 @@
 //! follower share. It is found from the end of the follower's history, jumping over whole epochs; what
 //! contradicts an entry is cut off with it, what stands beyond the last one is cut off by NEWLEADER.
 //!
+//! SNAP is no message either: where that place lies below the leader's log, the host is told to send a snapshot
+//! ([`LogEvent::SendSnapshot`](synod_core::LogEvent::SendSnapshot)), and proposals go on where it ends. A snapshot holds
+//! what is decided and nothing else, so whoever receives one may go on from it whether it still looks for a leader or
+//! follows one, in the epoch that the snapshot came from or a later one. If none arrives, the follower hears pings and
+//! is tried again once per election timeout.
+//!
 //! # Sessions
 //!
 //! The transport gives no order. A leader and a follower talk in a session of epoch and attempt; within it the
@@ -111,8 +117,8 @@
 //!
 //! The accepted epoch (with the leader it was promised to) and the current epoch are one hard state beside the
 //! history, in the same atomic write. A promise is durable before it is told. A synchronisation may take many
-//! writes; only the last holds the current epoch, so no crash leaves an epoch with less than its history
-//! (`ZOOKEEPER-4643`), nor a state that cannot be opened (`ZOOKEEPER-1653`). An [`Ack`] waits for all of it, and
+//! writes, and a snapshot may be one of them; only the last holds the current epoch, so no crash leaves an epoch with
+//! less than its history (`ZOOKEEPER-4643`), nor a state that cannot be opened (`ZOOKEEPER-1653`). An [`Ack`] waits for all of it, and
 //! stands for NEWLEADER and proposals alike: the one cannot be acknowledged before the other (`4685`).
 //!
 //! # Kinship with Bully
@@ -146,6 +152,7 @@
 //! | zxids have no holes (ZI10) | `log.rs` (assertions) | `tests/jira.rs`, simulator |
 //! | a read is confirmed by a round sent after it came | `read.rs` | `tests/paper.rs`, `tests/random.rs` |
 //! | nobody votes for less than it has (ZV) | `election.rs` (`on_vote`) | `tests/paper.rs`, simulator |
+//! | a snapshot takes back nothing that is decided or acknowledged (SN2, ZI9) | `snapshot.rs` | `tests/snapshots.rs`, `tests/jira.rs`, simulator |
 //! | a wrong message is counted and dropped | `check_entries`, sessions | `tests/hostile.rs` |
 //!
 //! # Departures from the paper and from ZooKeeper
@@ -170,8 +177,6 @@
 //!
 //! # Not here yet
 //!
-//! - *Snapshots (SNAP)*: a follower that needs compacted entries gets none. It hears pings, is tried again once
-//!   per election timeout and is counted in [`Counters::out_of_reach`].
 //! - *Membership change, observers that take INFORM, leadership transfer, lease reads.*
 //!
 //! # Features

@@ -16,7 +16,7 @@ use super::bounds::{self, Progress};
 use super::quorums::Quorums;
 use super::terms::quorum_commit;
 use super::unit::SeenUnit;
-use super::{Checked, LogObserver, recovery, violation};
+use super::{Checked, LogObserver, recovery, snapshots, violation};
 use crate::hash::mix;
 use crate::rare::{Rare, RareCounts};
 
@@ -335,12 +335,7 @@ impl<T: Ballots> BallotLedger<T> {
     /// A snapshot takes the place of every slot through `index`: all of it is decided, and not known to the node.
     fn installed(&mut self, node: usize, unit: WriteId, index: u64) -> Checked {
         quorum_commit::told(node, index, self.decisions.through())?;
-        let before = self.nodes[node].decided;
-        if index <= before {
-            let what =
-                format!("n{}: a snapshot through {index} over slots decided through {before}", node + 1);
-            return Err(violation("SN2", what));
-        }
+        snapshots::installed(node, index, self.nodes[node].decided)?;
         replace(&mut self.nodes[node].log, index, &self.decisions);
         self.nodes[node].in_flight.push_back((unit, Op::Install(index)));
         Ok(())
