@@ -9,6 +9,7 @@
 use synod_core::{Instant, LogEvent, LogIndex, NodeId, SnapshotId, SnapshotMeta, SnapshotOutcome};
 
 use crate::broadcast::Phase;
+use crate::codec::HardState;
 use crate::message::{Place, Zxid};
 use crate::zab::{Effects, State, Zab};
 
@@ -50,13 +51,15 @@ impl Zab {
 
     /// True if a correct peer can have sent a snapshot that ends with this entry, which is not in this history.
     fn may_go_on_from(&self, last: Place) -> bool {
-        let promised = last.zxid.epoch <= self.hard_state.accepted;
-        let leads = match &self.state {
-            // It has everything that was decided before its epoch, and decides in its epoch itself.
-            State::Leading(leading) => leading.phase >= Phase::Synchronisation,
-            State::Looking(_) | State::Following(_) => false,
+        let (accepted, epoch) = (self.hard_state.accepted, last.zxid.epoch);
+        let fits = match &self.state {
+            // Only who starts from a snapshot that was put there, of a cluster that it was no member of, promised less.
+            State::Looking(_) => accepted.may_be_followed_by(epoch),
+            State::Following(_) => epoch <= accepted,
+            // A leader has everything that was decided before its epoch, and decides in its epoch itself.
+            State::Leading(leading) => epoch <= accepted && leading.phase < Phase::Synchronisation,
         };
-        last.is_possible() && promised && !leads && last.zxid > self.log.last().zxid
+        last.is_possible() && fits && last.zxid > self.log.last().zxid
     }
 
     /// Lets the snapshot stand for the whole history. What stands here beyond it contradicts it.
@@ -73,6 +76,10 @@ impl Zab {
         let unit = effects.install(last.index, last.zxid.stamp());
         self.disk.wrote(unit, last.index, now);
         self.decided = last.index;
+        if last.zxid.epoch > self.hard_state.accepted {
+            let next = HardState { accepted: last.zxid.epoch, promised_to: None, ..self.hard_state };
+            self.write_hard_state(now, next, effects);
+        }
         match &self.state {
             State::Following(_) => self.count_as_matched(last.index),
             // It voted, or was voted for, with less than it has now.

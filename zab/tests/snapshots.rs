@@ -278,6 +278,26 @@ fn whoever_looks_votes_anew_with_what_a_snapshot_brought() {
 }
 
 #[test]
+fn a_cluster_that_starts_from_a_snapshot_alone_leads_epochs_beyond_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.snapshots = true;
+    for id in 1..=3 {
+        cluster.offer(id, ending_at(at(7, 12, 100)));
+        assert_eq!((cluster.accepted(id), cluster.current(id), cluster.decided(id)), (7, 0, 100));
+    }
+    cluster.settle();
+    cluster.restart(2);
+    assert_eq!((cluster.accepted(2), cluster.zab(2).last_index()), (7, LogIndex(100)));
+    let leader = cluster.elect();
+    cluster.propose(leader, &["on"]);
+    cluster.advance(Duration::from_secs(1));
+    for id in 1..=3 {
+        assert_eq!((cluster.current(id), cluster.decided(id)), (8, 101));
+        assert_eq!(cluster.zab(id).counters().rejected, 0);
+    }
+}
+
+#[test]
 fn a_prospective_leader_that_goes_on_from_a_snapshot_is_elected_anew() {
     let disks = [1, 2, 3].map(|id| (id, Disk::with_history(&[1, 1], 2, 1)));
     let mut cluster = Cluster::with(3, Zab::config(), &disks);
