@@ -51,6 +51,7 @@ mod sparse_log;
 mod membership;
 mod quorum;
 
+mod durability;
 mod effects;
 mod machine;
 mod protocol;
@@ -69,6 +70,7 @@ pub mod memory;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use durability::Durability;
 pub use effects::{Effects, Load, Send, Write};
 pub use entry::{Command, Entries, Entry, IndexRange, Kind, NotContiguous, RequestId};
 pub use id::{

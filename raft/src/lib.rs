@@ -104,7 +104,7 @@
 //! | Leader Append-Only; Leader Completeness: a decided entry is never removed | `replication.rs` (assertions) | `tests/paper.rs`, `tests/hostile.rs` |
 //! | Log Matching: no holes, one entry for each index and term | `log.rs` (assertion), `replication.rs` | `tests/paper.rs`, unit tests of `log.rs` |
 //! | State Machine Safety: one decision at an index | `replication.rs` (commit rule) | harness, `tests/random.rs` |
-//! | Only what is durable counts; an old write proves no newer entry | `durability.rs` | `tests/durability.rs` and its unit tests |
+//! | Only what is durable counts; an old write proves no newer entry | [`Durability`](synod_core::Durability) of the core | `tests/durability.rs` and its unit tests |
 //! | Persist before reveal | `raft.rs` (`send_with`) | harness, at every message of every test |
 //! | What is matched never falls | `progress.rs` | its unit tests, `tests/flow.rs` |
 //! | A read index is confirmed by a round sent after the read came | `read.rs` | `tests/paper.rs`, `tests/flow.rs`, `tests/random.rs` |
@@ -161,7 +161,6 @@ mod message;
 mod codec;
 mod counters;
 
-mod durability;
 mod log;
 mod progress;
 

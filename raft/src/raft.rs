@@ -6,15 +6,14 @@ use std::time::Duration;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use synod_core::{
-    ConfigError, Described, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership, NodeId,
-    NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status, Wire,
-    WriteId,
+    ConfigError, Described, Durability, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership,
+    NodeId, NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status,
+    Wire, WriteId,
 };
 
 use crate::codec::HardState;
 use crate::config::RaftConfig;
 use crate::counters::{Counters, Rejection};
-use crate::durability::Durability;
 use crate::log::Log;
 use crate::message::{Message, NewerTerm, Term, reign};
 use crate::replication::Leader;

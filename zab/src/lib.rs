@@ -189,7 +189,6 @@ mod message;
 mod codec;
 mod counters;
 
-mod durability;
 mod log;
 mod progress;
 

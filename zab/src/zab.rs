@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use synod_core::{
-    ConfigError, Described, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership, NodeId,
-    OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status, Wire, WriteId,
+    ConfigError, Described, Durability, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership,
+    NodeId, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status, Wire,
+    WriteId,
 };
 
 use crate::broadcast::{Leading, Phase};
@@ -12,7 +13,6 @@ use crate::codec::HardState;
 use crate::config::ZabConfig;
 use crate::counters::{Counters, Rejection};
 use crate::discovery::Following;
-use crate::durability::Durability;
 use crate::election::Looking;
 use crate::log::Log;
 use crate::message::{Attempt, Epoch, Message, Round, Zxid, reign};

@@ -1,13 +1,27 @@
-//! What of this replica's own state its disk has confirmed.
+//! What of a machine's own log its disk has confirmed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use synod_core::{Instant, LogIndex, WriteId};
+use crate::{Instant, LogIndex, WriteId};
 
-/// The writes on their way to this replica's disk, and how much of the log is safe there.
+/// The writes of a machine on their way to its disk, and how much of a log without holes is safe there.
+///
+/// The news of an old write never proves an entry that replaced one of its own: a machine that appends tells
+/// [`Durability::wrote`] what each unit covers, and [`Durability::truncated_from`] what of that is void.
+///
+/// ```
+/// use synod_core::{Durability, Instant, LogIndex, WriteId};
+///
+/// let mut disk = Durability::new(LogIndex(2), Instant(0));
+/// disk.wrote(WriteId(1), LogIndex(5), Instant(0));
+/// disk.truncated_from(LogIndex(4));
+/// disk.wrote(WriteId(2), LogIndex(6), Instant(0));
+/// disk.on_persisted(WriteId(1), Instant(1));
+/// assert_eq!(disk.durable(), LogIndex(3));
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct Durability {
+pub struct Durability {
     /// Issued and not yet durable, ascending by id.
     in_flight: VecDeque<Unit>,
     /// Every unit through this one is durable.
@@ -28,7 +42,8 @@ struct Unit {
 
 impl Durability {
     /// Everything recovered is durable.
-    pub(crate) fn new(recovered_through: LogIndex, now: Instant) -> Durability {
+    #[must_use]
+    pub fn new(recovered_through: LogIndex, now: Instant) -> Durability {
         Durability {
             in_flight: VecDeque::new(),
             persisted: WriteId(0),
@@ -38,7 +53,7 @@ impl Durability {
     }
 
     /// Unit `id` now also makes the log durable through `through`, its last index.
-    pub(crate) fn wrote(&mut self, id: WriteId, through: LogIndex, now: Instant) {
+    pub fn wrote(&mut self, id: WriteId, through: LogIndex, now: Instant) {
         match self.in_flight.back_mut() {
             Some(unit) if unit.id == id => unit.through = through,
             _ => self.in_flight.push_back(Unit { id, through, issued_at: now }),
@@ -46,7 +61,7 @@ impl Durability {
     }
 
     /// Entries at and above `from` are replaced: no earlier write speaks of what will stand there.
-    pub(crate) fn truncated_from(&mut self, from: LogIndex) {
+    pub fn truncated_from(&mut self, from: LogIndex) {
         let kept = from.prev();
         self.durable = self.durable.min(kept);
         for unit in &mut self.in_flight {
@@ -55,7 +70,7 @@ impl Durability {
     }
 
     /// Unit `id` and every one before it are durable.
-    pub(crate) fn on_persisted(&mut self, id: WriteId, now: Instant) {
+    pub fn on_persisted(&mut self, id: WriteId, now: Instant) {
         if id > self.persisted {
             self.persisted = id;
             self.progress_at = now;
@@ -67,17 +82,20 @@ impl Durability {
     }
 
     /// The entries that now stand at or below this index are durable.
-    pub(crate) fn durable(&self) -> LogIndex {
+    #[must_use]
+    pub fn durable(&self) -> LogIndex {
         self.durable
     }
 
     /// True if unit `id` is durable.
-    pub(crate) fn holds(&self, id: WriteId) -> bool {
+    #[must_use]
+    pub fn holds(&self, id: WriteId) -> bool {
         id <= self.persisted
     }
 
     /// True if a write has been waiting for `timeout` while the disk confirmed nothing.
-    pub(crate) fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
+    #[must_use]
+    pub fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
         self.in_flight.front().is_some_and(|unit| now - unit.issued_at.max(self.progress_at) >= timeout)
     }
 }
