@@ -42,6 +42,7 @@
 //! - `conformance`: test suites for storages and transports.
 
 mod id;
+mod leader_lease;
 mod lease;
 mod time;
 
@@ -77,11 +78,12 @@ pub use id::{
     ClientId, ClusterId, GroupId, Incarnation, LoadId, LogIndex, NodeId, ReadId, Reign, Sequence, Stamp,
     WriteId,
 };
+pub use leader_lease::{LeaderLease, LeasePromise};
 pub use lease::ClockBound;
 pub use machine::{ConfigError, Input, Machine, OpenError, Start};
 pub use membership::{Member, Membership, MembershipError, SessionLimits};
 pub use protocol::{
-    Described, LogCall, LogEvent, MESSAGE_OVERHEAD, Protocol, ProtocolConfig, Refusal, Role, Route,
+    Described, LogCall, LogEvent, MESSAGE_OVERHEAD, Protocol, ProtocolConfig, ReadMode, Refusal, Role, Route,
     SnapshotOutcome, Status, entries_message_bytes_max,
 };
 pub use quorum::{NodeSet, QuorumError, QuorumSystem};

@@ -83,6 +83,8 @@ pub enum LogCall {
     Read {
         /// Names the answer.
         id: ReadId,
+        /// What the answer may rest on.
+        mode: ReadMode,
     },
     /// A durable snapshot holds everything through `index`: what is at or below `compact_to` may be removed from the
     /// log ([`Effects::compact_to`](crate::Effects::compact_to)). What lies between is kept for peers that are a
@@ -111,6 +113,16 @@ pub enum LogCall {
         /// How it ended.
         outcome: SnapshotOutcome,
     },
+}
+
+/// What the answer to a read may rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReadMode {
+    /// Messages that were sent after the read arrived: true whatever clocks do.
+    Barrier,
+    /// A lease of the leader, if it has one: at once, and true if clocks keep the bound that is assumed of them. As
+    /// [`ReadMode::Barrier`] where no lease is held, or the protocol knows none.
+    Lease,
 }
 
 /// How the sending of a snapshot ended.

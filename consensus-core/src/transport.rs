@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::wire::{COMMAND_LEN_MIN, put_bytes, put_count};
 use crate::{
-    ClientId, Command, DecodeError, GroupId, Identity, Incarnation, NodeId, Sequence, SnapshotAck,
+    ClientId, Command, DecodeError, GroupId, Identity, Incarnation, NodeId, ReadMode, Sequence, SnapshotAck,
     SnapshotChunk, Wire, WireReader,
 };
 
@@ -121,6 +121,8 @@ impl Forward {
 pub struct ForwardedQuery {
     /// The origin's name for it.
     pub id: u64,
+    /// What the answer may rest on.
+    pub mode: ReadMode,
     /// Opaque to everybody but the state machine.
     pub query: Bytes,
 }
@@ -254,9 +256,12 @@ impl<M: Wire> Wire for Packet<M> {
     }
 }
 
+/// The shortest query on the wire: its id, its mode and the length of nothing.
+const QUERY_LEN_MIN: usize = 8 + 1 + 4;
+
 impl Wire for Forward {
     fn wire_len(&self) -> usize {
-        let queries: usize = self.queries.iter().map(|query| 8 + 4 + query.query.len()).sum();
+        let queries: usize = self.queries.iter().map(|query| QUERY_LEN_MIN + query.query.len()).sum();
         8 + 1 + 4 + self.commands.iter().map(Wire::wire_len).sum::<usize>() + 4 + queries
     }
 
@@ -270,6 +275,10 @@ impl Wire for Forward {
         put_count(out, self.queries.len());
         for query in &self.queries {
             out.put_u64_le(query.id);
+            out.put_u8(match query.mode {
+                ReadMode::Barrier => 0,
+                ReadMode::Lease => 1,
+            });
             put_bytes(out, &query.query);
         }
     }
@@ -279,8 +288,16 @@ impl Wire for Forward {
             origin: NodeId(from.u64()?),
             hops_left: from.u8()?,
             commands: decode_list(from, COMMAND_LEN_MIN, Command::decode)?,
-            queries: decode_list(from, 12, |from| {
-                Ok(ForwardedQuery { id: from.u64()?, query: from.bytes()? })
+            queries: decode_list(from, QUERY_LEN_MIN, |from| {
+                let id = from.u64()?;
+                let mode = match from.u8()? {
+                    0 => ReadMode::Barrier,
+                    1 => ReadMode::Lease,
+                    value => {
+                        return Err(DecodeError::Unknown { what: "read mode", value: u64::from(value) });
+                    }
+                };
+                Ok(ForwardedQuery { id, mode, query: from.bytes()? })
             })?,
         })
     }

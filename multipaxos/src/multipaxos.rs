@@ -253,7 +253,7 @@ impl Machine for MultiPaxos {
             Input::Persisted(id) => self.on_persisted(now, id, effects),
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
-            Input::Call(LogCall::Read { id }) => self.on_read(id, effects),
+            Input::Call(LogCall::Read { id, .. }) => self.on_read(id, effects),
             Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
             Input::Call(LogCall::SnapshotArrived { id, meta }) => {
                 self.on_snapshot_arrived(now, id, &meta, effects);

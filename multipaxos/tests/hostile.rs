@@ -7,7 +7,7 @@ use harness::{Cluster, Letter, ballot};
 use proptest::prelude::*;
 use synod_core::{
     Entries, Entry, Input, Kind, Loaded, LogCall, LogIndex, Machine, Membership, NodeId, Protocol, ReadId,
-    Reign, RequestId, Role, SnapshotMeta, SnapshotOutcome, Stamp,
+    ReadMode, Reign, RequestId, Role, SnapshotMeta, SnapshotOutcome, Stamp,
 };
 use synod_multipaxos::{
     Accept, Accepted, Ballot, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn,
@@ -150,7 +150,7 @@ proptest! {
                 Event::Tick => if cluster.paxos(1).next_deadline().is_some() { cluster.time_out(1) },
                 Event::Wait(ms) => cluster.now += std::time::Duration::from_millis(ms),
                 Event::Propose(count) => cluster.propose(1, &vec!["x"; usize::from(count)]),
-                Event::Read => cluster.step(1, Input::Call(LogCall::Read { id: ReadId(step as u64) })),
+                Event::Read => cluster.step(1, Input::Call(LogCall::Read { id: ReadId(step as u64), mode: ReadMode::Barrier })),
                 Event::Restart => { cluster.restart(1); decided = 0; }
                 Event::Offer { by, index, chosen } => {
                     let stamp = if chosen { Stamp::CHOSEN } else { ballot(1, 1).stamp() };

@@ -8,7 +8,7 @@ mod harness;
 use std::time::Duration;
 
 use harness::{Cluster, HEARTBEAT, TIMEOUT};
-use synod_core::{Input, LogCall, LogEvent, ReadId, Role};
+use synod_core::{Input, LogCall, LogEvent, ReadId, ReadMode, Role};
 use synod_multipaxos::MultiPaxos;
 
 /// A generator of its own (xorshift*), so that a seed means the same everywhere.
@@ -94,7 +94,7 @@ fn run(seed: u64, count: u64) -> (u64, u64) {
             92..95 if cluster.node(id).paxos.is_some() && cluster.role(id) == Role::Leader => {
                 let floor = cluster.up().iter().map(|id| cluster.decided(*id)).max().unwrap();
                 reads.0.push((id, step, floor));
-                cluster.step(id, Input::Call(LogCall::Read { id: ReadId(step) }));
+                cluster.step(id, Input::Call(LogCall::Read { id: ReadId(step), mode: ReadMode::Barrier }));
             }
             95 if dice.chance(30 * crashes) => cluster.crash(id),
             96 if cluster.node(id).paxos.is_none() => cluster.start(id),

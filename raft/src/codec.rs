@@ -1,5 +1,7 @@
 //! The bytes of messages and of the hard state: fixed layout, little-endian, bounds checked first.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use synod_core::{DecodeError, Entries, LogIndex, NodeId, Wire, WireReader};
 
@@ -48,9 +50,9 @@ impl Wire for Message {
             Message::PreVoteReply(_) => 8 + 8 + 1,
             Message::VoteReply(_) => 8 + 1,
             Message::Append(append) => 8 + POSITION_LEN + 8 + append.entries.wire_len(),
-            Message::Appended(_) | Message::HeartbeatReply(_) | Message::CommitNotice(_) => 8 + 8,
+            Message::Appended(_) | Message::CommitNotice(_) => 8 + 8,
             Message::AppendRejected(_) => 8 + 8 + POSITION_LEN,
-            Message::Heartbeat(_) => 8 + 8 + 8,
+            Message::Heartbeat(_) | Message::HeartbeatReply(_) => 8 + 8 + 8,
             Message::NewerTerm(_) => 8,
         }
     }
@@ -94,9 +96,10 @@ impl Wire for Message {
                 out.put_u64_le(commit.0);
                 out.put_u64_le(round.0);
             }
-            Message::HeartbeatReply(HeartbeatReply { term, round }) => {
+            Message::HeartbeatReply(HeartbeatReply { term, round, loyal_for }) => {
                 tagged(out, HEARTBEAT_REPLY, *term);
                 out.put_u64_le(round.0);
+                out.put_u64_le(u64::try_from(loyal_for.as_nanos()).unwrap_or(u64::MAX));
             }
             Message::CommitNotice(CommitNotice { term, commit }) => {
                 tagged(out, COMMIT_NOTICE, *term);
@@ -133,7 +136,11 @@ impl Wire for Message {
                 commit: LogIndex(from.u64()?),
                 round: Round(from.u64()?),
             }),
-            HEARTBEAT_REPLY => Message::HeartbeatReply(HeartbeatReply { term, round: Round(from.u64()?) }),
+            HEARTBEAT_REPLY => Message::HeartbeatReply(HeartbeatReply {
+                term,
+                round: Round(from.u64()?),
+                loyal_for: Duration::from_nanos(from.u64()?),
+            }),
             COMMIT_NOTICE => Message::CommitNotice(CommitNotice { term, commit: LogIndex(from.u64()?) }),
             NEWER_TERM => Message::NewerTerm(NewerTerm { term }),
             value => return Err(DecodeError::Unknown { what: "raft message", value: u64::from(value) }),
@@ -210,6 +217,7 @@ mod tests {
     #[test]
     fn the_bytes_of_every_message_are_fixed() {
         let (term, prev, commit) = (Term(3), AT, LogIndex(4));
+        let loyal_for = Duration::from_nanos(5);
         let entries = one_entry();
         let table = [
             (Message::PreVote(PreVote { term, last: AT }), vec!["01", "3", "2", "5"]),
@@ -232,7 +240,10 @@ mod tests {
                 vec!["07", "3", "9", "2", "5"],
             ),
             (Message::Heartbeat(Heartbeat { term, commit, round: Round(7) }), vec!["08", "3", "4", "7"]),
-            (Message::HeartbeatReply(HeartbeatReply { term, round: Round(7) }), vec!["09", "3", "7"]),
+            (
+                Message::HeartbeatReply(HeartbeatReply { term, round: Round(7), loyal_for }),
+                vec!["09", "3", "7", "5"],
+            ),
             (Message::CommitNotice(CommitNotice { term, commit }), vec!["0a", "3", "4"]),
             (Message::NewerTerm(NewerTerm { term }), vec!["0b", "3"]),
         ];
@@ -304,7 +315,10 @@ mod tests {
                 5 => Message::Appended(Appended { term, through: LogIndex(a) }),
                 6 => Message::AppendRejected(AppendRejected { term, prev: LogIndex(b), hint: at }),
                 7 => Message::Heartbeat(Heartbeat { term, commit: LogIndex(a), round: Round(b) }),
-                8 => Message::HeartbeatReply(HeartbeatReply { term, round: Round(b) }),
+                8 => {
+                    let loyal_for = Duration::from_nanos(a);
+                    Message::HeartbeatReply(HeartbeatReply { term, round: Round(b), loyal_for })
+                }
                 9 => Message::CommitNotice(CommitNotice { term, commit: LogIndex(a) }),
                 _ => Message::NewerTerm(NewerTerm { term }),
             }

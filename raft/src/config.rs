@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_core::{ConfigError, ProtocolConfig, entries_message_bytes_max};
+use synod_core::{ClockBound, ConfigError, ProtocolConfig, entries_message_bytes_max};
 
 use crate::Raft;
 
@@ -30,6 +30,7 @@ pub struct RaftConfig {
     pub(crate) uncommitted_entries_max: usize,
     pub(crate) uncommitted_bytes_max: usize,
     pub(crate) tail_bytes_max: usize,
+    pub(crate) lease_reads: Option<ClockBound>,
 }
 
 impl Default for RaftConfig {
@@ -45,16 +46,36 @@ impl Default for RaftConfig {
             uncommitted_entries_max: 64 * 1024,
             uncommitted_bytes_max: 64 << 20,
             tail_bytes_max: 2 << 20,
+            lease_reads: None,
         }
     }
 }
 
 impl RaftConfig {
+    /// For how long a replica that heard a leader promises to elect nobody else; zero without lease reads.
+    pub(crate) fn loyalty(&self) -> Duration {
+        if self.lease_reads.is_some() { self.election_timeout } else { Duration::ZERO }
+    }
+
     /// The shortest time without a leader after which a replica campaigns; each wait is drawn from
     /// `[timeout, 2 * timeout)`. A leader that hears no quorum for this long steps down. Default 150 ms.
     #[must_use]
     pub fn election_timeout(mut self, timeout: Duration) -> RaftConfig {
         self.election_timeout = timeout;
+        self
+    }
+
+    /// Lets a leader answer [`ReadMode::Lease`](synod_core::ReadMode) without asking anybody, for as long as it knows from
+    /// its heartbeats that nobody else can be elected: about one election timeout from the start of a round that a
+    /// quorum answered, less what `clocks` takes off. Off by default.
+    ///
+    /// Such a read is linearizable if every clock keeps to `clocks`; any other read and every write is whatever clocks
+    /// do. To be turned on at every replica, with one election timeout: then each replica that heard a leader votes for
+    /// nobody for an election timeout, in no term, and one that was started again votes for nobody for as long. A
+    /// replica where it is off promises nothing, and a quorum that needs it gives no lease. (Thesis, section 6.4.1.)
+    #[must_use]
+    pub fn lease_reads(mut self, clocks: ClockBound) -> RaftConfig {
+        self.lease_reads = Some(clocks);
         self
     }
 
@@ -153,10 +174,13 @@ impl ProtocolConfig for RaftConfig {
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
             ("tail_bytes_max", self.tail_bytes_max),
         ];
-        match bounds.iter().find(|(_, bound)| *bound == 0) {
-            Some((setting, _)) => wrong(setting, "must be above zero"),
-            None => Ok(()),
+        if let Some((setting, _)) = bounds.iter().find(|(_, bound)| *bound == 0) {
+            return wrong(setting, "must be above zero");
         }
+        if self.lease_reads.is_some_and(|clocks| clocks.held(self.election_timeout).is_zero()) {
+            return wrong("lease_reads", "must leave something of an election timeout");
+        }
+        Ok(())
     }
 
     fn message_bytes_max(&self, payload_bytes_max: usize) -> usize {
@@ -196,6 +220,7 @@ mod tests {
             ok().uncommitted_entries_max(0),
             ok().uncommitted_bytes_max(0),
             ok().tail_bytes_max(0),
+            ok().lease_reads(ClockBound::new(0, ms(150)).unwrap()),
         ];
         let named: Vec<&str> = wrong.iter().map(|config| config.validate().unwrap_err().setting).collect();
         assert_eq!(
@@ -212,6 +237,7 @@ mod tests {
                 "uncommitted_entries_max",
                 "uncommitted_bytes_max",
                 "tail_bytes_max",
+                "lease_reads",
             ]
         );
         assert!(ok().heartbeat_interval(ms(74)).validate().is_ok());

@@ -44,6 +44,8 @@ pub struct Counters {
     pub commit_notices: u64,
     /// Heartbeat rounds begun for reads.
     pub read_rounds: u64,
+    /// Reads that a lease answered.
+    pub lease_reads: u64,
 }
 
 impl Counters {

@@ -16,6 +16,11 @@ impl Raft {
             self.draw_election_wait(now);
             return;
         }
+        // Each wait is an election timeout or longer from the last word of a leader, and from a start.
+        debug_assert!(
+            !self.promise.binds(now),
+            "a replica keeps its promise to a leader, towards itself too"
+        );
         self.become_pre_candidate(now, effects);
     }
 
@@ -62,7 +67,7 @@ impl Raft {
 
     pub(crate) fn on_pre_vote(&mut self, now: Instant, from: NodeId, ask: PreVote, effects: &mut Effects) {
         let PreVote { term: asked, last } = ask;
-        if asked > self.term() && self.hears_leader(now) {
+        if asked > self.term() && self.is_loyal(now) {
             self.counters.requests_ignored += 1;
             return;
         }
@@ -100,7 +105,7 @@ impl Raft {
 
     pub(crate) fn on_vote(&mut self, now: Instant, from: NodeId, ask: Vote, effects: &mut Effects) {
         let Vote { term, last } = ask;
-        if term >= self.term() && self.hears_leader(now) {
+        if term >= self.term() && self.is_loyal(now) {
             // Its term is not adopted either: whoever lost touch must not disturb those who have not.
             self.counters.requests_ignored += 1;
             return;
@@ -145,6 +150,11 @@ impl Raft {
         if votes.contains(self.node) && self.membership.quorums().is_election_quorum(votes) {
             self.become_leader(now, effects);
         }
+    }
+
+    /// True if this replica votes for nobody: it hears a leader, or promised one that it heard to wait.
+    fn is_loyal(&self, now: Instant) -> bool {
+        self.hears_leader(now) || self.promise.binds(now)
     }
 
     /// True if a leader was heard within the shortest election timeout, or is this replica.

@@ -139,6 +139,10 @@
 //! - *A vote request is not repeated* within an election: the next election asks again.
 //! - *Quorums* come from the membership. Two election quorums must meet, or a term could have two leaders;
 //!   [`Raft`] refuses to open otherwise.
+//! - *Lease reads* (thesis 6.4.1) rest on promises that are said, not on the belief in a leader alone: who hears a leader
+//!   answers a heartbeat with how long it will vote for nobody, in no term, and is silent for as long after a
+//!   restart. The leader counts from before it asked, less what the bound on clocks takes off. Off by default
+//!   ([`RaftConfig::lease_reads`]).
 //! - *Snapshots* (section 7) are the host's: it takes them, and carries them to a peer that needs compacted entries
 //!   ([`LogEvent::SendSnapshot`](synod_core::LogEvent::SendSnapshot)). The peer's replica decides what one replaces.
 //!   Meanwhile the peer hears heartbeats; if no snapshot arrives, it is tried again once per election timeout.
@@ -149,7 +153,6 @@
 //!   taken over where entries are appended, given back where they are truncated. Votes, commits and rounds
 //!   are counted by its [`synod_core::QuorumSystem`] already.
 //! - *Leadership transfer*: a flag on [`Vote`] that overrides the belief in a leader.
-//! - *Lease reads*: the send time of each round, beside its number.
 //!
 //! # Features
 //!

@@ -1,6 +1,7 @@
 //! What replicas say to each other: one struct per message, one enum for all.
 
 use std::fmt;
+use std::time::Duration;
 
 use synod_core::{Entries, LogIndex, Reign, Stamp};
 
@@ -183,6 +184,9 @@ pub struct HeartbeatReply {
     pub term: Term,
     /// The round that is answered.
     pub round: Round,
+    /// For how long the sender helps nobody else to lead, from when it heard the round; zero without lease reads.
+    /// Nanoseconds on the wire.
+    pub loyal_for: Duration,
 }
 
 /// From a leader to a peer that no append has told of the latest decision. Wants no answer.
@@ -238,7 +242,12 @@ impl fmt::Display for Message {
                 write!(f, "append-rejected {} prev {} hint {}", m.term, m.prev, m.hint)
             }
             Message::Heartbeat(m) => write!(f, "heartbeat {} commit {} {}", m.term, m.commit, m.round),
-            Message::HeartbeatReply(m) => write!(f, "heartbeat-reply {} {}", m.term, m.round),
+            Message::HeartbeatReply(m) if m.loyal_for.is_zero() => {
+                write!(f, "heartbeat-reply {} {}", m.term, m.round)
+            }
+            Message::HeartbeatReply(m) => {
+                write!(f, "heartbeat-reply {} {} loyal for {:?}", m.term, m.round, m.loyal_for)
+            }
             Message::CommitNotice(m) => write!(f, "commit-notice {} commit {}", m.term, m.commit),
             Message::NewerTerm(m) => write!(f, "newer-term {}", m.term),
         }
@@ -283,7 +292,11 @@ mod tests {
             Message::Appended(Appended { term: Term(3), through: LogIndex(5) }),
             Message::AppendRejected(AppendRejected { term: Term(3), prev: LogIndex(9), hint: at }),
             Message::Heartbeat(Heartbeat { term: Term(3), commit: LogIndex(4), round: Round(7) }),
-            Message::HeartbeatReply(HeartbeatReply { term: Term(3), round: Round(7) }),
+            Message::HeartbeatReply(HeartbeatReply {
+                term: Term(3),
+                round: Round(7),
+                loyal_for: Duration::ZERO,
+            }),
             Message::CommitNotice(CommitNotice { term: Term(3), commit: LogIndex(4) }),
             Message::NewerTerm(NewerTerm { term: Term(3) }),
         ];

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use synod_core::{
-    ConfigError, Described, Durability, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership,
-    NodeId, NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status,
-    Wire, WriteId,
+    ConfigError, Described, Durability, Input, Instant, LeasePromise, LogCall, LogEvent, LogIndex, Machine,
+    Membership, NodeId, NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route,
+    Start, Status, Wire, WriteId,
 };
 
 use crate::codec::HardState;
@@ -47,6 +47,8 @@ pub struct Raft {
     pub(crate) election_at: Instant,
     /// The wait drawn for this election.
     pub(crate) election_wait: Duration,
+    /// What leaders may rely on for lease reads.
+    pub(crate) promise: LeasePromise,
 
     /// What the host was told last.
     told: Told,
@@ -166,6 +168,9 @@ impl Machine for Raft {
         if log.last().term > hard_state.term {
             return Err(OpenError::Log { what: "an entry is of a later term than the hard state" });
         }
+        // Whoever can elect itself need not wait for anybody.
+        let alone = membership.quorums().is_election_quorum(&[node].into_iter().collect());
+        let promise = LeasePromise::at_start(config.loyalty(), now, recovered.hard_state.is_some() && !alone);
         let mut raft = Raft {
             node,
             voter: membership.quorums().members().contains(node),
@@ -180,6 +185,7 @@ impl Machine for Raft {
             state: State::Follower(Follower::default()),
             election_at: now,
             election_wait: config.election_timeout,
+            promise,
             told: Told {
                 role: Role::Follower,
                 leader: None,
@@ -190,8 +196,7 @@ impl Machine for Raft {
             log,
             config,
         };
-        // Whoever can elect itself need not wait for anybody.
-        if !raft.quorums().is_election_quorum(&[node].into_iter().collect()) {
+        if !alone {
             raft.draw_election_wait(now);
         }
         Ok(raft)
@@ -207,7 +212,7 @@ impl Machine for Raft {
             Input::Persisted(id) => self.on_persisted(now, id, effects),
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
-            Input::Call(LogCall::Read { id }) => self.on_read(id, effects),
+            Input::Call(LogCall::Read { id, mode }) => self.on_read(now, id, mode, effects),
             Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
             Input::Call(LogCall::SnapshotArrived { id, meta }) => {
                 self.on_snapshot_arrived(now, id, &meta, effects);

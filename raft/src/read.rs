@@ -1,16 +1,19 @@
-//! Reads by a read index: heartbeat rounds that confirm a leadership (section 8; thesis 6.4).
+//! Reads by a read index: heartbeat rounds that confirm a leadership (section 8; thesis 6.4), and those that rest on a
+//! lease which the same rounds extend (thesis 6.4.1).
 
 use std::collections::VecDeque;
 
-use synod_core::{Instant, LogEvent, LogIndex, NodeId, ReadId, Refusal};
+use synod_core::{Instant, LeaderLease, LogEvent, LogIndex, NodeId, ReadId, ReadMode, Refusal};
 
 use crate::counters::Rejection;
 use crate::message::{Heartbeat, HeartbeatReply, Message, Round};
 use crate::raft::{Effects, Raft, State};
 
 /// The reads that a leader was asked for and has not answered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reads {
+    /// What the heartbeats of this term were answered with, if lease reads are on.
+    lease: Option<LeaderLease>,
     /// The latest round that was sent.
     round: Round,
     /// Arrived after the latest round was sent: no round confirms them yet.
@@ -29,6 +32,10 @@ struct Confirming {
 }
 
 impl Reads {
+    pub(crate) fn new(lease: Option<LeaderLease>) -> Reads {
+        Reads { lease, round: Round::default(), waiting: Vec::new(), confirming: VecDeque::new() }
+    }
+
     /// The leadership ended: nothing will be confirmed.
     pub(crate) fn give_up(self, effects: &mut Effects) {
         for id in self.confirming.into_iter().map(|read| read.id).chain(self.waiting) {
@@ -38,15 +45,27 @@ impl Reads {
 }
 
 impl Raft {
-    pub(crate) fn on_read(&mut self, id: ReadId, effects: &mut Effects) {
-        match &mut self.state {
-            State::Leader(leader) => leader.reads.waiting.push(id),
-            _ => effects.event(LogEvent::ReadFailed { id, why: self.not_leader() }),
+    pub(crate) fn on_read(&mut self, now: Instant, id: ReadId, mode: ReadMode, effects: &mut Effects) {
+        let index = self.decided;
+        let why = self.not_leader();
+        let State::Leader(leader) = &mut self.state else {
+            effects.event(LogEvent::ReadFailed { id, why });
+            return;
+        };
+        // Before an entry of its own term is decided, a leader does not know what is (section 8). From then on
+        // nothing was decided without it at `now`, when the read was there, if nobody else can lead.
+        let lease =
+            leader.reads.lease.as_ref().filter(|_| mode == ReadMode::Lease && index >= leader.first_index);
+        if lease.is_some_and(|lease| lease.holds(now, self.node, self.membership.quorums())) {
+            self.counters.lease_reads += 1;
+            effects.event(LogEvent::ReadReady { id, index });
+        } else {
+            leader.reads.waiting.push(id);
         }
     }
 
     /// Gives the reads that arrived since the last round one of their own. It waits for no earlier round.
-    pub(crate) fn start_read_round(&mut self, effects: &mut Effects) {
+    pub(crate) fn start_read_round(&mut self, now: Instant, effects: &mut Effects) {
         let index = self.decided;
         let State::Leader(leader) = &mut self.state else { return };
         // Before an entry of its own term is decided, a leader does not know what is (section 8).
@@ -57,16 +76,19 @@ impl Raft {
         let reads = leader.reads.waiting.drain(..);
         leader.reads.confirming.extend(reads.map(|id| Confirming { id, index, round }));
         self.counters.read_rounds += 1;
-        self.send_heartbeats(effects);
+        self.send_heartbeats(now, effects);
         self.answer_reads(effects);
     }
 
     /// Sends the next round to every peer. Heartbeats wait for no disk.
-    pub(crate) fn send_heartbeats(&mut self, effects: &mut Effects) {
+    pub(crate) fn send_heartbeats(&mut self, now: Instant, effects: &mut Effects) {
         let term = self.hard_state.term;
         let State::Leader(leader) = &mut self.state else { return };
         leader.reads.round.0 += 1;
         let round = leader.reads.round;
+        if let Some(lease) = &mut leader.reads.lease {
+            lease.ask(round.0, now);
+        }
         for peer in &mut leader.peers {
             // Never beyond what the peer is known to have: it may end in entries of another leader.
             let commit = self.decided.min(peer.matched());
@@ -86,7 +108,9 @@ impl Raft {
         if !self.hear_leader(now, from, term, effects)? {
             return Ok(());
         }
-        self.send_with_term(from, Message::HeartbeatReply(HeartbeatReply { term, round }), effects);
+        let loyal_for = self.config.loyalty();
+        let reply = HeartbeatReply { term, round, loyal_for };
+        self.send_with_term(from, Message::HeartbeatReply(reply), effects);
         self.learn_decided(commit)
     }
 
@@ -109,6 +133,9 @@ impl Raft {
         let Some(peer) = leader.peer(from) else { return Err(Rejection::Stranger) };
         peer.heard_at = now;
         peer.confirmed = peer.confirmed.max(reply.round);
+        if let Some(lease) = &mut leader.reads.lease {
+            lease.promised(from, reply.round.0, reply.loyal_for);
+        }
         self.answer_reads(effects);
         Ok(())
     }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use synod_core::{
-    Command, Compacted, Entries, Entry, IndexRange, Instant, Kind, LoadId, Loaded, LogEvent, LogIndex,
-    NodeId, NodeSet, Refusal, RequestId,
+    Command, Compacted, Entries, Entry, IndexRange, Instant, Kind, LeaderLease, LoadId, Loaded, LogEvent,
+    LogIndex, NodeId, NodeSet, Refusal, RequestId,
 };
 
 use crate::counters::Rejection;
@@ -97,7 +97,9 @@ impl Raft {
             progressed: true,
             heartbeat_at: now + self.config.heartbeat_interval,
             notice: None,
-            reads: Reads::default(),
+            reads: Reads::new(
+                self.config.lease_reads.map(|clocks| LeaderLease::new(clocks, self.config.loyalty())),
+            ),
         }));
         let noop = Command { kind: Kind::Noop, request: RequestId::NONE, payload: bytes::Bytes::new() };
         self.append_own(now, vec![noop], Entry::OVERHEAD, effects);
@@ -156,7 +158,7 @@ impl Raft {
             self.append_own(now, commands, weight, effects);
         }
         self.advance_decided();
-        self.start_read_round(effects);
+        self.start_read_round(now, effects);
         self.send_appends(now, effects);
         self.arm_notice(now);
     }
@@ -301,7 +303,7 @@ impl Raft {
                 peer.retry_probe(now);
             }
         }
-        self.send_heartbeats(effects);
+        self.send_heartbeats(now, effects);
     }
 
     fn on_notice_due(&mut self, decided: LogIndex, effects: &mut Effects) {
@@ -431,6 +433,7 @@ impl Raft {
             }
         }
         self.election_at = now + self.election_wait;
+        self.promise.renew(now);
         Ok(true)
     }
 

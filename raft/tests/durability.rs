@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use harness::{Cluster, Disk, HEARTBEAT, TIMEOUT, at, entries};
 use synod_core::{Entries, Input, LogEvent, LogIndex, Membership, NodeId, ReadId, Role, WriteId};
 use synod_raft::{
@@ -108,7 +110,11 @@ fn heartbeats_are_answered_while_entries_wait_for_the_disk() {
     cluster.receive(2, 1, Message::Heartbeat(beat));
     assert_eq!(
         from_one(&mut cluster),
-        [Message::HeartbeatReply(HeartbeatReply { term: Term(1), round: Round(4) })]
+        [Message::HeartbeatReply(HeartbeatReply {
+            term: Term(1),
+            round: Round(4),
+            loyal_for: Duration::ZERO
+        })]
     );
 }
 

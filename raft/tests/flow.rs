@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::{Cluster, Disk, HEARTBEAT, Letter, TIMEOUT, at, command};
 use synod_core::{
-    Compacted, Entry, Input, LogCall, LogEvent, LogIndex, Machine, NodeId, ReadId, Refusal, Role,
+    Compacted, Entry, Input, LogCall, LogEvent, LogIndex, Machine, NodeId, ReadId, ReadMode, Refusal, Role,
 };
 use synod_raft::{Append, Appended, CommitNotice, HeartbeatReply, Message, Raft, Round, Term};
 
@@ -145,7 +145,7 @@ fn commands_not_in_the_log_yet_are_handed_back_when_the_leadership_ends_in_the_s
         1,
         vec![
             Input::Call(LogCall::Propose(vec![command("a")])),
-            Input::Call(LogCall::Read { id: ReadId(4) }),
+            Input::Call(LogCall::Read { id: ReadId(4), mode: ReadMode::Barrier }),
             Input::Receive { from: NodeId(2), message: newer },
         ],
     );
@@ -377,7 +377,7 @@ fn an_idle_leader_stops_asking_to_be_woken_for_notices() {
 #[test]
 fn reads_of_one_batch_share_a_round_and_rounds_overtake_nothing() {
     let mut cluster = led_by_one(Raft::config(), 3);
-    let read = |id| Input::Call(LogCall::Read { id: ReadId(id) });
+    let read = |id| Input::Call(LogCall::Read { id: ReadId(id), mode: ReadMode::Barrier });
     cluster.batch(1, vec![read(1), read(2)]);
     let first = cluster.take(|_| true);
     cluster.batch(1, vec![read(3)]);
@@ -431,7 +431,13 @@ fn a_minority_of_answers_confirms_no_read() {
     let mut cluster = led_by_one(Raft::config(), 5);
     cluster.read(1, 1);
     cluster.network.clear();
-    let reply = |round| Message::HeartbeatReply(HeartbeatReply { term: Term(1), round: Round(round) });
+    let reply = |round| {
+        Message::HeartbeatReply(HeartbeatReply {
+            term: Term(1),
+            round: Round(round),
+            loyal_for: Duration::ZERO,
+        })
+    };
     let round = 2;
     cluster.receive(2, 1, reply(round));
     cluster.receive(2, 1, reply(round));

@@ -3,11 +3,13 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use harness::{Cluster, HEARTBEAT, Letter, TIMEOUT, at};
 use proptest::prelude::*;
 use synod_core::{
-    Entries, Entry, Input, Kind, LogCall, LogIndex, Machine, NodeId, Protocol, ReadId, Reign, RequestId,
-    Role, Stamp,
+    Entries, Entry, Input, Kind, LogCall, LogIndex, Machine, NodeId, Protocol, ReadId, ReadMode, Reign,
+    RequestId, Role, Stamp,
 };
 use synod_raft::{
     Append, AppendRejected, Appended, CommitNotice, Heartbeat, HeartbeatReply, Message, NewerTerm, PreVote,
@@ -58,7 +60,11 @@ fn message() -> impl Strategy<Value = Message> {
             9 | 10 => Message::Appended(Appended { term, through: LogIndex(a) }),
             11 => Message::AppendRejected(AppendRejected { term, prev: LogIndex(b), hint: at(t, a) }),
             12 => Message::Heartbeat(Heartbeat { term, commit: LogIndex(a), round: Round(b) }),
-            13 => Message::HeartbeatReply(HeartbeatReply { term, round: Round(b) }),
+            13 => Message::HeartbeatReply(HeartbeatReply {
+                term,
+                round: Round(b),
+                loyal_for: Duration::from_nanos(a),
+            }),
             14 => Message::CommitNotice(CommitNotice { term, commit: LogIndex(a) }),
             _ => Message::NewerTerm(NewerTerm { term }),
         }
@@ -116,7 +122,7 @@ proptest! {
                 Event::Tick => if cluster.raft(1).next_deadline().is_some() { cluster.time_out(1) },
                 Event::Wait(ms) => cluster.now += std::time::Duration::from_millis(ms),
                 Event::Propose(count) => cluster.propose(1, &vec!["x"; usize::from(count)]),
-                Event::Read => cluster.step(1, Input::Call(LogCall::Read { id: ReadId(step as u64) })),
+                Event::Read => cluster.step(1, Input::Call(LogCall::Read { id: ReadId(step as u64), mode: ReadMode::Barrier })),
                 Event::Restart => { cluster.restart(1); decided = 0; }
                 // The two others are honest, and may be talked into following anybody too.
                 Event::Settle => {
@@ -163,7 +169,15 @@ fn each_kind_of_nonsense_is_counted_by_its_name() {
             Message::AppendRejected(AppendRejected { term: Term(1), prev: LogIndex(99), hint: at(1, 1) }),
             Rejection::Unasked,
         ),
-        (2, Message::HeartbeatReply(HeartbeatReply { term: Term(1), round: Round(99) }), Rejection::Unasked),
+        (
+            2,
+            Message::HeartbeatReply(HeartbeatReply {
+                term: Term(1),
+                round: Round(99),
+                loyal_for: Duration::ZERO,
+            }),
+            Rejection::Unasked,
+        ),
     ];
     for (from, message, why) in table {
         assert_eq!(rejected(&mut cluster, from, message.clone()), Some(why), "{message}");

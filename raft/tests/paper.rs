@@ -316,7 +316,11 @@ mod figure_2_rules_for_servers {
             appended(9, 1),
             denied(9),
             Message::NewerTerm(NewerTerm { term: Term(9) }),
-            Message::HeartbeatReply(HeartbeatReply { term: Term(9), round: Round(1) }),
+            Message::HeartbeatReply(HeartbeatReply {
+                term: Term(9),
+                round: Round(1),
+                loyal_for: Duration::ZERO,
+            }),
             Message::AppendRejected(AppendRejected { term: Term(9), prev: LogIndex(1), hint: at(0, 0) }),
             Message::PreVoteReply(PreVoteReply { term: Term(9), asked: Term(2), granted: false }),
         ];

@@ -33,6 +33,9 @@ pub enum Order {
 pub enum Consistency {
     /// Every command acknowledged before the read began.
     Linearizable,
+    /// The same, as long as clocks keep the bound that the protocol assumes of them: a leader that holds a lease answers
+    /// without asking a quorum. As [`Consistency::Linearizable`] where leases are not turned on, or none is held.
+    Lease,
     /// What this replica has applied: may be stale by any amount.
     Local,
 }

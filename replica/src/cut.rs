@@ -75,7 +75,7 @@ fn pieces<T>(items: Vec<T>, room: usize, len_of: impl Fn(&T) -> usize) -> Vec<Ve
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use synod_core::{ClientId, Command, ForwardedQuery, Kind, NodeId, RequestId, Sequence};
+    use synod_core::{ClientId, Command, ForwardedQuery, Kind, NodeId, ReadMode, RequestId, Sequence};
 
     use super::*;
 
@@ -124,7 +124,8 @@ mod tests {
             request: RequestId { client: ClientId(1), sequence: Sequence(n as u64), ..RequestId::NONE },
             payload: bytes(n % 9 * 10),
         };
-        let query = |n: usize| ForwardedQuery { id: n as u64, query: bytes(n % 7 * 40) };
+        let query =
+            |n: usize| ForwardedQuery { id: n as u64, mode: ReadMode::Barrier, query: bytes(n % 7 * 40) };
         let (commands, queries) = ((0..50).map(command).collect(), (0..50).map(query).collect());
         let whole = Forward { origin: NodeId(3), hops_left: 2, commands, queries };
         assert_eq!(forward(whole.clone(), whole.wire_len()), std::slice::from_ref(&whole));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_core::{ForwardedQuery, Incarnation, Instant, LogIndex, NodeId, ReadId};
+use synod_core::{ForwardedQuery, Incarnation, Instant, LogIndex, NodeId, ReadId, ReadMode};
 
 use crate::{QueryError, ReplicaEvent, Token};
 
@@ -14,14 +14,15 @@ const BARRIERS_MAX: usize = 256;
 /// One read.
 pub(crate) struct PendingRead {
     pub(crate) asker: Asker,
+    pub(crate) mode: ReadMode,
     pub(crate) query: Bytes,
     /// Under which id it went to a leader, once it did: the same every time, so that any answer will do.
     forward_id: Option<u64>,
 }
 
 impl PendingRead {
-    pub(crate) fn new(asker: Asker, query: Bytes) -> PendingRead {
-        PendingRead { asker, query, forward_id: None }
+    pub(crate) fn new(asker: Asker, mode: ReadMode, query: Bytes) -> PendingRead {
+        PendingRead { asker, mode, query, forward_id: None }
     }
 }
 
@@ -124,12 +125,17 @@ impl Reads {
         &self.waiting
     }
 
-    /// Puts everything that waits under one barrier.
-    pub(crate) fn begin_barrier(&mut self) -> ReadId {
+    /// Puts what waits under one barrier: all that may rest on a lease, or else all that may not.
+    pub(crate) fn begin_barrier(&mut self) -> (ReadId, ReadMode) {
         self.ids += 1;
         let id = ReadId(self.ids);
-        self.barriers.insert(id, std::mem::take(&mut self.waiting));
-        id
+        let mode = self.waiting.iter().map(|read| read.mode).max().unwrap_or(ReadMode::Barrier);
+        let mut under_way = std::mem::take(&mut self.waiting);
+        if under_way.iter().any(|read| read.mode != mode) {
+            (under_way, self.waiting) = under_way.into_iter().partition(|read| read.mode == mode);
+        }
+        self.barriers.insert(id, under_way);
+        (id, mode)
     }
 
     /// Hands what local clients wait for to the leader, up to a count and a size; peers' reads are refused by
@@ -151,7 +157,7 @@ impl Reads {
                         self.ids += 1;
                         self.ids
                     });
-                    queries.push(ForwardedQuery { id, query: read.query.clone() });
+                    queries.push(ForwardedQuery { id, mode: read.mode, query: read.query.clone() });
                     self.forwarded.insert(id, (again_at, read));
                     self.retry_by(again_at);
                 }

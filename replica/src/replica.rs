@@ -9,7 +9,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use synod_core::{
     Applied, ClientId, Command, Compacted, Entries, Forward, ForwardReply, ForwardedQuery, GroupId, Inbound,
     Incarnation, IndexRange, Input, Instant, Kind, LoadId, Loaded, LogCall, LogEvent, LogIndex, NodeId,
-    OpenError, Outputs, Packet, Protocol, ProtocolConfig, QueryOutcome, Refusal, Reign, RequestId,
+    OpenError, Outputs, Packet, Protocol, ProtocolConfig, QueryOutcome, ReadMode, Refusal, Reign, RequestId,
     RequestOutcome, Route, Sequence, SparseLog, Start, StateMachine, Status, Wire, WriteId,
 };
 
@@ -347,10 +347,11 @@ where
         } else if !self.reads_fit(query.len()) {
             QueryError::Full
         } else {
-            let read = PendingRead::new(Asker::Local { token, deadline }, query);
+            let read = |mode| PendingRead::new(Asker::Local { token, deadline }, mode, query);
             match consistency {
-                Consistency::Linearizable => self.reads.enqueue(read),
-                Consistency::Local => self.served.push(read),
+                Consistency::Linearizable => self.reads.enqueue(read(ReadMode::Barrier)),
+                Consistency::Lease => self.reads.enqueue(read(ReadMode::Lease)),
+                Consistency::Local => self.served.push(read(ReadMode::Barrier)),
             }
             return;
         };
@@ -394,9 +395,9 @@ where
                 for command in commands {
                     self.take_in(origin, command);
                 }
-                for ForwardedQuery { id, query } in queries {
+                for ForwardedQuery { id, mode, query } in queries {
                     if self.reads_fit(query.len()) {
-                        self.reads.enqueue(PendingRead::new(Asker::Remote { node: origin, id }, query));
+                        self.reads.enqueue(PendingRead::new(Asker::Remote { node: origin, id }, mode, query));
                     } else {
                         self.replies.entry(origin).or_default().queries.push((id, QueryOutcome::Refused));
                     }
@@ -554,9 +555,11 @@ where
         }
         if self.reads.may_begin_barrier() {
             self.show_queries(now);
-            let id = self.reads.begin_barrier();
+        }
+        while self.reads.may_begin_barrier() {
+            let (id, mode) = self.reads.begin_barrier();
             self.counters.barriers += 1;
-            self.host.step(now, Input::Call(LogCall::Read { id }));
+            self.host.step(now, Input::Call(LogCall::Read { id, mode }));
         }
     }
 

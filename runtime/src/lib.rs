@@ -62,7 +62,7 @@
 //! |---|---|---|
 //! | [`Node::propose`], [`Session::propose`] | the command is applied | [`ProposeError`] |
 //! | [`Node::propose_many`] | all are applied; worth it from about 16 commands on | one [`ProposeError`] each |
-//! | [`Node::read`] | a quorum has confirmed the leader, or at once ([`Consistency::Local`]) | [`ReadError`] |
+//! | [`Node::read`] | a quorum has confirmed the leader; its lease holds ([`Consistency::Lease`]); at once ([`Consistency::Local`]) | [`ReadError`] |
 //! | [`Node::session`] | the session is replicated | [`SessionError`] |
 //! | [`Node::shutdown`] | open calls are answered, writes durable, threads joined | - |
 //! | [`Node::abort`] | everything volatile is dropped: a crash | - |

@@ -175,8 +175,9 @@ impl Node {
     /// Asks the state machine.
     ///
     /// [`Consistency::Linearizable`] shows every command acknowledged before this call, at any node; a node
-    /// that does not lead hands the query to the leader. [`Consistency::Local`] shows what this node has
-    /// applied.
+    /// that does not lead hands the query to the leader. [`Consistency::Lease`] does too while clocks keep the bound
+    /// that the protocol was configured with, and asks no quorum while the leader holds its lease.
+    /// [`Consistency::Local`] shows what this node has applied.
     ///
     /// # Errors
     /// [`ReadError`], from the future.

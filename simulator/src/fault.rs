@@ -62,11 +62,13 @@ pub enum Fault {
     SnapshotDamage,
     /// No fault, and counted with them: a node went on from a snapshot that it was sent.
     SnapshotInstall,
+    /// No fault, and counted with them: a leader answered a read under its lease.
+    LeaseRead,
 }
 
 impl Fault {
     /// Every kind, in the order of reports.
-    pub const ALL: [Fault; 28] = [
+    pub const ALL: [Fault; 29] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -95,6 +97,7 @@ impl Fault {
         Fault::SnapshotError,
         Fault::SnapshotDamage,
         Fault::SnapshotInstall,
+        Fault::LeaseRead,
     ];
 
     /// Those that happen to any cluster.
@@ -148,6 +151,7 @@ impl Fault {
             Fault::SnapshotError => "snapshot_error",
             Fault::SnapshotDamage => "snapshot_damage",
             Fault::SnapshotInstall => "snapshot_install",
+            Fault::LeaseRead => "lease_read",
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What is drawn for each seed: which faults, how the network, the disks, the clocks and the clients are.
 
-use synod_core::SessionLimits;
+use std::time::Duration;
+
+use synod_core::{ClockBound, SessionLimits};
 
 use crate::clock::{MICROSECOND, MILLISECOND, SECOND, Time};
 use crate::disk::EngineOptions;
@@ -102,6 +104,8 @@ pub struct NodeOptions {
     pub held_messages_max: usize,
     /// Entries of crashed nodes that may be applied again, in total: the price of long logs.
     pub replayed_max: u64,
+    /// Leaders answer reads under a lease, where the protocol has one, and assume this of clocks.
+    pub lease_reads: Option<ClockBound>,
 }
 
 /// How clients behave.
@@ -117,6 +121,8 @@ pub struct ClientOptions {
     pub reads: Chance,
     /// How often a read may be stale.
     pub local_reads: Chance,
+    /// How often any other read may rest on a lease.
+    pub lease_reads: Chance,
     /// How many operations a client may have open.
     pub open_max: u32,
     /// The shortest deadline.
@@ -164,6 +170,7 @@ impl Options {
             tail_bytes_max: rng.pick(&[1, 500, 4_000, 1 << 20]),
             held_messages_max: rng.pick(&[4, 64, 1_024, 1_024]),
             replayed_max: 40_000,
+            lease_reads: None,
         };
         let clients = draw_clients(patience, adversary, rng);
         let mut options = Options {
@@ -188,6 +195,15 @@ impl Options {
         let mut own = Rng::new(mix(seed, ENGINE_STREAM));
         if own.chance(engine) {
             options.draw_engine(&mut own);
+        }
+        // No lease is worth anything where clocks jump.
+        let mut own = Rng::new(mix(seed, LEASE_STREAM));
+        if own.below(3) == 0 && !options.faults.has(Fault::ClockJump) {
+            let guard = Duration::from_nanos(own.pick(&[0, patience / 20]));
+            let bound =
+                ClockBound::new(drift_ppm_max as u32, guard).expect("clocks of the simulation drift by less");
+            options.node.lease_reads = Some(bound);
+            options.clients.lease_reads = Chance::percent(own.pick(&[50, 100]));
         }
         options
     }
@@ -249,6 +265,9 @@ impl Options {
         }
     }
 }
+
+/// Tells the stream of the choices about leases from others.
+const LEASE_STREAM: u64 = 0x1EA5E;
 
 /// Tells the stream of the engine's options from others.
 const ENGINE_STREAM: u64 = 0x57A1;
@@ -330,6 +349,7 @@ fn draw_clients(patience: Time, adversary: bool, rng: &mut Rng) -> ClientOptions
             Chance::percent(80),
         ]),
         local_reads: rng.pick(&[Chance::NEVER, Chance::percent(10)]),
+        lease_reads: Chance::NEVER,
         open_max: rng.pick(&[1, 1, 2, 4, 16]),
         timeout_min: patience * rng.pick(&[1, 4, 20]),
         timeout_max: patience * 40 + SECOND,

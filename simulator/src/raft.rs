@@ -53,6 +53,10 @@ impl LogAdapter for RaftAdapter {
             .uncommitted_entries_max(rng.pick(&[4, 32, 1_024, 65_536]))
             .uncommitted_bytes_max(rng.pick(&[40_000, 64 << 20]))
             .tail_bytes_max(rng.pick(&[1, 600, 5_000, 32 << 20]));
+        let config = match options.node.lease_reads {
+            Some(clocks) => config.lease_reads(clocks),
+            None => config,
+        };
         (config, bounds)
     }
 
@@ -84,7 +88,9 @@ impl LogAdapter for RaftAdapter {
             Message::Appended(Appended { through, .. }) => (6, through.0, 0),
             Message::AppendRejected(AppendRejected { prev, hint, .. }) => (7, prev.0, hint.index.0),
             Message::Heartbeat(Heartbeat { commit, round, .. }) => (8, commit.0, round.0),
-            Message::HeartbeatReply(HeartbeatReply { round, .. }) => (9, round.0, 0),
+            Message::HeartbeatReply(HeartbeatReply { round, loyal_for, .. }) => {
+                (9, round.0, loyal_for.as_nanos() as u64)
+            }
             Message::CommitNotice(CommitNotice { commit, .. }) => (10, commit.0, 0),
             Message::NewerTerm(NewerTerm { .. }) => (11, 0, 0),
         };
@@ -110,6 +116,7 @@ impl LogAdapter for RaftAdapter {
         rare[Rare::ProbedAgain] += counters.fallbacks;
         rare[Rare::LoadedForPeer] += counters.loads;
         rare[Rare::ReadRound] += counters.read_rounds;
+        rare[Rare::LeaseRead] += counters.lease_reads;
     }
 
     fn check_protocol(node: usize, raft: &Raft) -> Checked {
@@ -141,6 +148,7 @@ impl LogAdapter for RaftAdapter {
         Rare::ProbedAgain,
         Rare::LoadedForPeer,
         Rare::ReadRound,
+        Rare::LeaseRead,
         Rare::Held,
         Rare::StaleSender,
         Rare::StaleReceiver,

@@ -42,6 +42,8 @@ rare! {
     LoadedForPeer = "entries read back for a peer",
     /// Leadership was confirmed for reads.
     ReadRound = "leadership confirmed for reads",
+    /// A leader answered a read under its lease.
+    LeaseRead = "read answered under a lease",
     /// A follower removed entries that a new leader did not have.
     Truncated = "conflicting entries removed",
     /// A unit put entries and removed them again.

@@ -209,6 +209,7 @@ impl<S: Subject> World<S> {
             tally.rare += slot.disk.rare();
         }
         faults[Fault::SnapshotInstall] += tally.rare[Rare::SnapshotInstalled];
+        faults[Fault::LeaseRead] += tally.rare[Rare::LeaseRead];
         faults[Fault::SnapshotError] += tally.rare[Rare::SnapshotRefused];
         faults[Fault::SnapshotDamage] += tally.rare[Rare::SnapshotDamaged];
         Outcome {

@@ -90,6 +90,7 @@ fn the_report_is_one_json_object_with_its_fields_in_order_and_every_fault() {
         "snapshot_error",
         "snapshot_damage",
         "snapshot_install",
+        "lease_read",
     ];
     words.sort_unstable();
     let mut found = faults.clone();

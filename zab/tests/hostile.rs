@@ -6,8 +6,8 @@ mod harness;
 use harness::{Cluster, Letter, at};
 use proptest::prelude::*;
 use synod_core::{
-    Entries, Entry, Input, Kind, LogCall, LogIndex, Machine, NodeId, Protocol, ReadId, Reign, RequestId,
-    Role, Stamp,
+    Entries, Entry, Input, Kind, LogCall, LogIndex, Machine, NodeId, Protocol, ReadId, ReadMode, Reign,
+    RequestId, Role, Stamp,
 };
 use synod_zab::{
     Ack, AckEpoch, Attempt, Beat, Commit, Epoch, FollowerInfo, Message, Missing, NewEpoch, NewLeader,
@@ -134,7 +134,7 @@ proptest! {
                 Event::Tick => if cluster.zab(1).next_deadline().is_some() { cluster.time_out(1) },
                 Event::Wait(ms) => cluster.now += std::time::Duration::from_millis(ms),
                 Event::Propose(count) => cluster.propose(1, &vec!["x"; usize::from(count)]),
-                Event::Read => cluster.step(1, Input::Call(LogCall::Read { id: ReadId(step as u64) })),
+                Event::Read => cluster.step(1, Input::Call(LogCall::Read { id: ReadId(step as u64), mode: ReadMode::Barrier })),
                 Event::Restart => { cluster.restart(1); decided = 0; }
                 // The two others are honest, and may be talked into following anybody too.
                 Event::Settle => {

@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use synod_core::{
     ClientId, Command, Compacted, Effects, Entries, Entry, Incarnation, Input, Instant, Kind, Load, LogCall,
-    LogEvent, LogIndex, Machine, Membership, NodeId, Protocol, ReadId, Recovered, Reign, RequestId, Role,
-    Run, Sequence, SnapshotId, SnapshotMeta, SnapshotOutcome, SparseLog, Stamp, Start, Wire, Write, WriteId,
+    LogEvent, LogIndex, Machine, Membership, NodeId, Protocol, ReadId, ReadMode, Recovered, Reign, RequestId,
+    Role, Run, Sequence, SnapshotId, SnapshotMeta, SnapshotOutcome, SparseLog, Stamp, Start, Wire, Write,
+    WriteId,
 };
 use synod_raft::{HardState, Message, Position, Raft, RaftConfig, Term};
 
@@ -578,7 +579,7 @@ impl Cluster {
     }
 
     pub fn read(&mut self, id: u64, read: u64) {
-        self.step(id, Input::Call(LogCall::Read { id: ReadId(read) }));
+        self.step(id, Input::Call(LogCall::Read { id: ReadId(read), mode: ReadMode::Barrier }));
     }
 
     /// The events of a replica since they were taken last.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use synod_core::{
     ClientId, Command, Compacted, Envelope, GroupId, Inbound, Input, Instant, Kind, LoadId, Loaded, LogCall,
-    LogEvent, Machine, Membership, NodeId, Protocol, ReadId, Recovered, RequestId, Role, Sequence, Start,
-    WriteId,
+    LogEvent, Machine, Membership, NodeId, Protocol, ReadId, ReadMode, Recovered, RequestId, Role, Sequence,
+    Start, WriteId,
 };
 use synod_replica::{Actions, Host};
 
@@ -29,6 +29,7 @@ pub struct Bare<A: LogAdapter> {
     think_mean: Time,
     patience: Time,
     reads: Chance,
+    lease_reads: Chance,
     tail_bytes_max: usize,
     held_messages_max: usize,
     watch: Watch<A>,
@@ -60,7 +61,7 @@ pub enum BareCall {
     /// Order these.
     Propose(Vec<Command>),
     /// Tell an index to read at.
-    Read(ReadId),
+    Read(ReadId, ReadMode),
 }
 
 /// Entries decided after faults ended, before a cluster counts as healed: more than elections leave by themselves.
@@ -77,6 +78,7 @@ impl<A: LogAdapter> Bare<A> {
             think_mean: options.clients.think_mean,
             patience: options.patience,
             reads: options.clients.reads,
+            lease_reads: options.clients.lease_reads,
             tail_bytes_max: options.node.tail_bytes_max,
             held_messages_max: options.node.held_messages_max,
             watch: Watch::new(&membership),
@@ -164,7 +166,7 @@ impl<A: LogAdapter> Subject for Bare<A> {
     fn call(&mut self, moment: Moment, node: &mut Self::Node, call: BareCall) {
         let call = match call {
             BareCall::Propose(commands) => LogCall::Propose(commands),
-            BareCall::Read(id) => LogCall::Read { id },
+            BareCall::Read(id, mode) => LogCall::Read { id, mode },
         };
         node.step(moment.now, Input::Call(call));
     }
@@ -247,7 +249,7 @@ impl<A: LogAdapter> Subject for Bare<A> {
                 let names: Vec<String> = commands.iter().map(|command| command.request.to_string()).collect();
                 format!("client {client} proposes {}", names.join(" "))
             }
-            BareCall::Read(id) => format!("client {client} reads {id}"),
+            BareCall::Read(id, mode) => format!("client {client} reads {id} by {mode:?}"),
         }
     }
 
@@ -277,7 +279,9 @@ impl<A: LogAdapter> Subject for Bare<A> {
             self.reads_asked += 1;
             let id = ReadId(self.reads_asked);
             self.open_reads.insert(id, (node, self.read_indexes.begin()));
-            return vec![(node, BareCall::Read(id))];
+            let leased = self.lease_reads != Chance::NEVER && rng.chance(self.lease_reads);
+            let mode = if leased { ReadMode::Lease } else { ReadMode::Barrier };
+            return vec![(node, BareCall::Read(id, mode))];
         }
         let commands = (0..=rng.exponential(2).min(15))
             .map(|_| {

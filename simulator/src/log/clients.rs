@@ -259,7 +259,10 @@ impl Clients {
                 (What::LocalGet { register }, Consistency::Local)
             } else {
                 let ticket = self.recorders[client as usize].get(KeyId(u32::from(register)), Nanos(at));
-                (What::Get { ticket }, Consistency::Linearizable)
+                let leased =
+                    self.options.lease_reads != Chance::NEVER && rng.chance(self.options.lease_reads);
+                let consistency = if leased { Consistency::Lease } else { Consistency::Linearizable };
+                (What::Get { ticket }, consistency)
             };
             let token = self.attempt(client, node, what, deadline);
             let query = registers::read_query(register);

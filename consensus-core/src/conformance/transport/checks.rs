@@ -10,7 +10,7 @@ use super::{Letter, TransportHarness};
 use crate::conformance::ConformanceFailure;
 use crate::{
     ClientId, Closed, Command, Envelope, Forward, ForwardReply, ForwardedQuery, GroupId, Inbound,
-    Incarnation, Kind, NodeId, Packet, QueryOutcome, RequestId, RequestOutcome, Sequence, Wire,
+    Incarnation, Kind, NodeId, Packet, QueryOutcome, ReadMode, RequestId, RequestOutcome, Sequence, Wire,
 };
 
 const N1: NodeId = NodeId(1);
@@ -344,8 +344,8 @@ fn every_packet(bytes: &Bytes) -> Vec<Packet<Letter>> {
         hops_left: u8::MAX,
         commands: vec![command(Kind::Command), command(Kind::Session)],
         queries: vec![
-            ForwardedQuery { id: u64::MAX, query: bytes.clone() },
-            ForwardedQuery { id: 0, query: Bytes::new() },
+            ForwardedQuery { id: u64::MAX, mode: ReadMode::Lease, query: bytes.clone() },
+            ForwardedQuery { id: 0, mode: ReadMode::Barrier, query: Bytes::new() },
         ],
     };
     let outcomes = [
