@@ -112,11 +112,7 @@ impl<H: Clone + PartialEq + std::fmt::Debug + std::fmt::Display> Grantor<H> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use synod_core::ClockBound;
-
     use super::*;
-    use crate::Holder;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -159,37 +155,5 @@ mod tests {
         assert!(grantor.grant(at(10), "b").is_err());
         assert!(grantor.release(FencingToken(0)));
         assert!(grantor.grant(at(11), "b").is_ok());
-    }
-
-    /// A node's clock: runs at a rate within the bound.
-    fn local(real: u64, rate_ppm: i64) -> Instant {
-        Instant((u128::from(real) * (1_000_000 + i128::from(rate_ppm)) as u128 / 1_000_000) as u64)
-    }
-
-    proptest! {
-        /// Two holders and one grantor, each with its own clock: at no moment of real time do both act.
-        #[test]
-        fn two_holders_never_act_at_once(
-            rates in proptest::array::uniform3(-1_000_i64..=1_000),
-            acts in proptest::collection::vec((0_u64..2_000_000_000, 0_usize..2, 0_u64..1_500_000_000, 0_u64..1_500_000_000), 1..40),
-        ) {
-            let bound = ClockBound::new(1_000, Duration::ZERO).unwrap();
-            let mut grantor = Grantor::new(Instant(0), SECOND, FencingToken(0));
-            let mut holders = [Holder::new(bound), Holder::new(bound)];
-            let mut real = 0;
-            for (pause, who, there, back) in acts {
-                real += pause;
-                let request = holders[who].ask(local(real, rates[who]));
-                real += there;
-                let answer = grantor.grant(local(real, rates[2]), who);
-                real += back;
-                if let Ok(grant) = answer {
-                    let now = local(real, rates[who]);
-                    holders[who].granted(now, request, grant.granted, Some(grant.token));
-                }
-                let acting = |holder: usize| holders[holder].remaining(local(real, rates[holder])).is_some();
-                prop_assert!(!(acting(0) && acting(1)));
-            }
-        }
     }
 }

@@ -56,8 +56,8 @@
 //!
 //! | name | what holds | where it is checked |
 //! |---|---|---|
-//! | LI1 | at most one holder at any moment of real time | `grantor.rs` for two clocks, the simulator for PaxosLease |
-//! | LI2 | tokens rise; a resource never takes a smaller one after a larger | `grantor.rs`, `fencing.rs` |
+//! | LI1 | at most one holder at any moment of real time | `tests/two_clocks.rs`; for PaxosLease the simulator and `tests/restarts.rs` |
+//! | LI2 | tokens rise; a resource never takes a smaller one after a larger | `tests/two_clocks.rs`, `fencing.rs` |
 //! | LI3 | the holder stops before the grantor forgets | `synod-core`, `lease.rs` |
 //! | LI4 | a lease survives the restart of its grantor | `grantor.rs`, the simulator |
 //! | LI5 | a renewal never reaches beyond its own request | `holder.rs` |

@@ -72,6 +72,11 @@ impl Register {
         vec!["bash".into(), "-c".into(), script]
     }
 
+    /// How many visits there were; what a test that visits for an hour asks again and again.
+    pub(crate) fn seen(&self) -> usize {
+        self.visits.borrow().len()
+    }
+
     pub(crate) fn visits(&self) -> Vec<Visit> {
         self.visits.borrow().clone()
     }

@@ -101,6 +101,12 @@ impl LeaseTable {
         Some((lease, &self.leases[&lease].owner))
     }
 
+    /// True if this lease is there, as far as is applied here: it has not expired and was not given up.
+    #[must_use]
+    pub fn contains(&self, lease: LeaseId) -> bool {
+        self.leases.contains_key(&lease)
+    }
+
     /// How many leases there are.
     #[must_use]
     pub fn len(&self) -> usize {
