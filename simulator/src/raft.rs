@@ -11,6 +11,7 @@ use synod_raft::{
 
 use crate::hash::mix;
 use crate::log::LogAdapter;
+use crate::log::quorums::meeting;
 use crate::observer::terms::{Claim, HardState, TermLedger, Terms};
 use crate::observer::{Checked, bounds};
 use crate::options::Options;
@@ -63,13 +64,7 @@ impl LogAdapter for RaftAdapter {
     /// Mostly majorities. Otherwise any sizes that meet as Raft needs, larger for decisions than for elections
     /// included.
     fn quorums(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
-        let count = members.len();
-        if rng.below(8) > 0 {
-            return QuorumSystem::majority(members.iter().copied());
-        }
-        let election = rng.between(count as u64 / 2 + 1, count as u64) as usize;
-        let replication = rng.between((count + 1 - election) as u64, count as u64) as usize;
-        QuorumSystem::Counted { members: members.iter().copied().collect(), election, replication }
+        meeting(members, rng)
     }
 
     fn observer(membership: &Membership) -> TermLedger<RaftAdapter> {

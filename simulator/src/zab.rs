@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_core::{Entry, Membership};
+use synod_core::{Entry, Membership, NodeId, QuorumSystem};
 use synod_zab::{
     Ack, AckEpoch, Commit, FollowerInfo, Message, Missing, NewEpoch, NewLeader, Notification, Ping, Pong,
     Proposal, Received, Standing, Zab, ZabConfig,
@@ -10,6 +10,7 @@ use synod_zab::{
 
 use crate::hash::mix;
 use crate::log::LogAdapter;
+use crate::log::quorums::meeting;
 use crate::observer::epochs::EpochLedger;
 use crate::observer::{Checked, bounds};
 use crate::options::Options;
@@ -54,6 +55,10 @@ impl LogAdapter for ZabAdapter {
             .uncommitted_bytes_max(rng.pick(&[40_000, 64 << 20]))
             .tail_bytes_max(rng.pick(&[1, 600, 5_000, 32 << 20]));
         (config, bounds)
+    }
+
+    fn quorums(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {
+        meeting(members, rng)
     }
 
     fn observer(membership: &Membership) -> EpochLedger {

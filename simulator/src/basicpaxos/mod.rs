@@ -24,7 +24,8 @@ use self::process::{Ask, Body, Decree, Learned, Letter, Process, ProcessConfig, 
 use crate::clock::{MILLISECOND, Time};
 use crate::disk::Disk;
 use crate::hash::mix;
-use crate::log::{count_host, quorum_len};
+use crate::log::count_host;
+use crate::log::quorums::least_with_both;
 use crate::multipaxos::flexible;
 use crate::observer::{Checked, Violation, violation};
 use crate::options::Options;
@@ -277,8 +278,8 @@ impl Subject for Synod {
         Ok(())
     }
 
-    fn quorum_len(&self, nodes: usize) -> usize {
-        quorum_len(&self.membership, nodes)
+    fn quorum_len(&self, _: usize) -> usize {
+        least_with_both(&self.membership)
     }
 
     fn leader(&self) -> Option<usize> {

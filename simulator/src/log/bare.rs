@@ -11,7 +11,8 @@ use synod_core::{
 };
 use synod_replica::{Actions, Host};
 
-use super::{LogAdapter, Watch, membership, quorum_len};
+use super::quorums::least_with_both;
+use super::{LogAdapter, Watch, membership};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::observer::read_index::ReadIndexes;
@@ -308,8 +309,8 @@ impl<A: LogAdapter> Subject for Bare<A> {
         A::check_protocol(moment.node, node.machine())
     }
 
-    fn quorum_len(&self, nodes: usize) -> usize {
-        quorum_len(&self.membership, nodes)
+    fn quorum_len(&self, _: usize) -> usize {
+        least_with_both(&self.membership)
     }
 
     fn leader(&self) -> Option<usize> {

@@ -13,7 +13,8 @@ use synod_replica::{
 
 use super::bare::{count_host, describe};
 use super::clients::Clients;
-use super::{LogAdapter, Registers, Watch, membership, quorum_len};
+use super::quorums::least_with_both;
+use super::{LogAdapter, Registers, Watch, membership};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::hash::mix;
@@ -370,8 +371,8 @@ impl<A: LogAdapter> Subject for Full<A> {
         A::check_protocol(moment.node, node.protocol())
     }
 
-    fn quorum_len(&self, nodes: usize) -> usize {
-        quorum_len(&self.membership, nodes)
+    fn quorum_len(&self, _: usize) -> usize {
+        least_with_both(&self.membership)
     }
 
     fn leader(&self) -> Option<usize> {

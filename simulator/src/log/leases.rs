@@ -22,7 +22,8 @@ use synod_replica::{
 };
 
 use super::bare::{count_host, describe};
-use super::{LogAdapter, Watch, membership, quorum_len};
+use super::quorums::least_with_both;
+use super::{LogAdapter, Watch, membership};
 use crate::clock::Time;
 use crate::disk::Disk;
 use crate::hash::mix;
@@ -356,8 +357,8 @@ impl<A: LogAdapter> Subject for LeaseTables<A> {
         A::check_protocol(moment.node, node.replica.protocol())
     }
 
-    fn quorum_len(&self, nodes: usize) -> usize {
-        quorum_len(&self.membership, nodes)
+    fn quorum_len(&self, _: usize) -> usize {
+        least_with_both(&self.membership)
     }
 
     fn leader(&self) -> Option<usize> {

@@ -4,6 +4,7 @@ mod bare;
 mod clients;
 mod full;
 pub mod leases;
+pub(crate) mod quorums;
 mod registers;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -173,16 +174,6 @@ pub(crate) fn membership<A: LogAdapter>(options: &Options, rng: &mut Rng) -> Mem
     let quorums = A::quorums(&members, rng);
     let members = members.into_iter().map(|id| synod_core::Member { id, address: String::new() }).collect();
     Membership::new(members, quorums, options.clients.sessions).expect("the quorums of an adapter are valid")
-}
-
-/// The least number of nodes that hold an election and a replication quorum, whichever nodes they are.
-pub(crate) fn quorum_len(membership: &Membership, nodes: usize) -> usize {
-    let quorums = membership.quorums();
-    let holds_both = |count: usize| {
-        let set = (1..=count as u64).map(NodeId).collect();
-        quorums.is_election_quorum(&set) && quorums.is_replication_quorum(&set)
-    };
-    (1..=nodes).find(|count| holds_both(*count)).unwrap_or(nodes)
 }
 
 /// The rare paths of clients that a long sweep of the full replica must have taken.
