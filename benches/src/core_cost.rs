@@ -318,7 +318,10 @@ where
                 LogEvent::SendSnapshot { .. } | LogEvent::DiscardSnapshot(_) => {
                     panic!("nothing was compacted")
                 }
-                LogEvent::ReadReady { .. } | LogEvent::ReadFailed { .. } | LogEvent::Role(_) => {}
+                LogEvent::ReadReady { .. }
+                | LogEvent::ReadFailed { .. }
+                | LogEvent::TransferFailed { .. }
+                | LogEvent::Role(_) => {}
             }
         }
         for send in self.effects.drain_sends() {

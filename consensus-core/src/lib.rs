@@ -84,7 +84,7 @@ pub use machine::{ConfigError, Input, Machine, OpenError, Start};
 pub use membership::{Member, Membership, MembershipError, SessionLimits};
 pub use protocol::{
     Described, LogCall, LogEvent, MESSAGE_OVERHEAD, Protocol, ProtocolConfig, ReadMode, Refusal, Role, Route,
-    SnapshotOutcome, Status, entries_message_bytes_max,
+    SnapshotOutcome, Status, TransferRefusal, entries_message_bytes_max,
 };
 pub use quorum::{NodeSet, QuorumError, QuorumSystem};
 pub use recovered::{Identity, Recovered, Run};

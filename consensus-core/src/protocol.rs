@@ -74,9 +74,8 @@ pub const MESSAGE_OVERHEAD: usize = 256;
 /// What the host of a protocol asks.
 #[derive(Clone, Debug)]
 pub enum LogCall {
-    /// Order these commands, in this order unless other proposals come between. While
-    /// [`Protocol::route`] stays [`Route::Here`] in one reign, the protocol holds what it does not refuse:
-    /// the host proposes it again only when that ends.
+    /// Order these commands, in this order unless other proposals come between. As long as this replica leads in one
+    /// reign, the protocol holds what it does not refuse: the host proposes it again only when that ends.
     Propose(Vec<Command>),
     /// Tell an index such that a state machine that has applied it shows every command that was
     /// acknowledged before this call: answered by [`LogEvent::ReadReady`] or [`LogEvent::ReadFailed`].
@@ -85,6 +84,15 @@ pub enum LogCall {
         id: ReadId,
         /// What the answer may rest on.
         mode: ReadMode,
+    },
+    /// Hand the leadership over to this voter, or to the one that is furthest: nothing is lost, and the others need not wait
+    /// for a timeout. From then on the leader refuses proposals with [`Refusal::Transferring`], and its
+    /// [`Protocol::route`] is [`Route::Hold`]; it brings the other up to date and has it campaign. If that has not led to
+    /// a later reign after one election timeout, it goes on as before and tells [`LogEvent::TransferFailed`]. That the
+    /// leadership ended is told as ever, by [`LogEvent::Role`]; who has it now is in [`Protocol::status`].
+    Transfer {
+        /// To whom.
+        to: Option<NodeId>,
     },
     /// A durable snapshot holds everything through `index`: what is at or below `compact_to` may be removed from the
     /// log ([`Effects::compact_to`](crate::Effects::compact_to)). What lies between is kept for peers that are a
@@ -160,6 +168,11 @@ pub enum LogEvent {
         /// Why.
         why: Refusal,
     },
+    /// The leadership is not handed over: [`LogCall::Transfer`].
+    TransferFailed {
+        /// Why.
+        why: TransferRefusal,
+    },
     /// A peer needs entries that this log does not hold any more: send it a snapshot. Answered by
     /// [`LogCall::SnapshotSent`]; asking again before is without effect.
     SendSnapshot {
@@ -168,7 +181,7 @@ pub enum LogEvent {
     },
     /// The snapshot that was offered brings nothing new.
     DiscardSnapshot(SnapshotId),
-    /// The replica's role, leader or reign changed.
+    /// The replica's role, leader, reign or [`Protocol::route`] changed.
     Role(Role),
 }
 
@@ -187,6 +200,8 @@ pub enum Refusal {
     LeadershipLost,
     /// A single command is larger than the protocol can carry.
     TooLarge,
+    /// This replica leads, and is about to hand the leadership over.
+    Transferring,
 }
 
 impl fmt::Display for Refusal {
@@ -197,8 +212,36 @@ impl fmt::Display for Refusal {
             Refusal::Full => write!(f, "too much is undecided already"),
             Refusal::LeadershipLost => write!(f, "the leadership ended"),
             Refusal::TooLarge => write!(f, "the command is too large"),
+            Refusal::Transferring => write!(f, "the leadership is being handed over"),
         }
     }
+}
+
+/// Why a leadership is not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferRefusal {
+    /// There is nothing to hand over: this replica does not lead.
+    #[error("not the leader")]
+    NotLeader {
+        /// The leader, if known.
+        leader: Option<NodeId>,
+    },
+    /// The node named is not another voter; or nobody was named, and no other voter is heard.
+    #[error("no other voter could lead")]
+    NoSuchVoter,
+    /// It is being handed over already.
+    #[error("the leadership is being handed over already")]
+    UnderWay {
+        /// To whom.
+        to: NodeId,
+    },
+    /// This protocol has no way to hand a leadership over.
+    #[error("this protocol hands no leadership over")]
+    Unsupported,
+    /// There was no later reign within an election timeout. The leader goes on.
+    #[error("the other did not lead in time")]
+    TimedOut,
 }
 
 /// Where a proposal goes now.

@@ -9,7 +9,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use synod_core::{
     ConfigError, Described, IndexRange, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership,
     NodeId, NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Reign, Role, Route, Stamp,
-    Start, Status, Wire, WriteId,
+    Start, Status, TransferRefusal, Wire, WriteId,
 };
 
 use crate::acceptor::Serving;
@@ -254,6 +254,9 @@ impl Machine for MultiPaxos {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id, .. }) => self.on_read(id, effects),
+            Input::Call(LogCall::Transfer { .. }) => {
+                effects.event(LogEvent::TransferFailed { why: TransferRefusal::Unsupported });
+            }
             Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
             Input::Call(LogCall::SnapshotArrived { id, meta }) => {
                 self.on_snapshot_arrived(now, id, &meta, effects);

@@ -7,7 +7,7 @@ use synod_core::{DecodeError, Entries, LogIndex, NodeId, Wire, WireReader};
 
 use crate::message::{
     Append, AppendRejected, Appended, CommitNotice, Heartbeat, HeartbeatReply, Message, NewerTerm, Position,
-    PreVote, PreVoteReply, Round, Term, Vote, VoteReply,
+    PreVote, PreVoteReply, Round, Term, TimeoutNow, Vote, VoteReply,
 };
 
 /// What a replica must never forget beside its log (figure 2, persistent state).
@@ -46,14 +46,15 @@ impl Wire for HardState {
 impl Wire for Message {
     fn wire_len(&self) -> usize {
         1 + match self {
-            Message::PreVote(_) | Message::Vote(_) => 8 + POSITION_LEN,
+            Message::PreVote(_) => 8 + POSITION_LEN,
+            Message::Vote(_) => 8 + POSITION_LEN + 1,
             Message::PreVoteReply(_) => 8 + 8 + 1,
             Message::VoteReply(_) => 8 + 1,
             Message::Append(append) => 8 + POSITION_LEN + 8 + append.entries.wire_len(),
             Message::Appended(_) | Message::CommitNotice(_) => 8 + 8,
             Message::AppendRejected(_) => 8 + 8 + POSITION_LEN,
             Message::Heartbeat(_) | Message::HeartbeatReply(_) => 8 + 8 + 8,
-            Message::NewerTerm(_) => 8,
+            Message::NewerTerm(_) | Message::TimeoutNow(_) => 8,
         }
     }
 
@@ -68,9 +69,10 @@ impl Wire for Message {
                 out.put_u64_le(asked.0);
                 out.put_u8(u8::from(*granted));
             }
-            Message::Vote(Vote { term, last }) => {
+            Message::Vote(Vote { term, last, transfer }) => {
                 tagged(out, VOTE, *term);
                 put_position(out, *last);
+                out.put_u8(u8::from(*transfer));
             }
             Message::VoteReply(VoteReply { term, granted }) => {
                 tagged(out, VOTE_REPLY, *term);
@@ -106,6 +108,7 @@ impl Wire for Message {
                 out.put_u64_le(commit.0);
             }
             Message::NewerTerm(NewerTerm { term }) => tagged(out, NEWER_TERM, *term),
+            Message::TimeoutNow(TimeoutNow { term }) => tagged(out, TIMEOUT_NOW, *term),
         }
     }
 
@@ -117,7 +120,7 @@ impl Wire for Message {
             PRE_VOTE_REPLY => {
                 Message::PreVoteReply(PreVoteReply { term, asked: self::term(from)?, granted: from.bool()? })
             }
-            VOTE => Message::Vote(Vote { term, last: position(from)? }),
+            VOTE => Message::Vote(Vote { term, last: position(from)?, transfer: from.bool()? }),
             VOTE_REPLY => Message::VoteReply(VoteReply { term, granted: from.bool()? }),
             APPEND => Message::Append(Append {
                 term,
@@ -143,6 +146,7 @@ impl Wire for Message {
             }),
             COMMIT_NOTICE => Message::CommitNotice(CommitNotice { term, commit: LogIndex(from.u64()?) }),
             NEWER_TERM => Message::NewerTerm(NewerTerm { term }),
+            TIMEOUT_NOW => Message::TimeoutNow(TimeoutNow { term }),
             value => return Err(DecodeError::Unknown { what: "raft message", value: u64::from(value) }),
         })
     }
@@ -188,6 +192,7 @@ const HEARTBEAT: u8 = 8;
 const HEARTBEAT_REPLY: u8 = 9;
 const COMMIT_NOTICE: u8 = 10;
 const NEWER_TERM: u8 = 11;
+const TIMEOUT_NOW: u8 = 12;
 
 #[cfg(test)]
 mod tests {
@@ -225,7 +230,7 @@ mod tests {
                 Message::PreVoteReply(PreVoteReply { term, asked: Term(4), granted: true }),
                 vec!["02", "3", "4", "01"],
             ),
-            (Message::Vote(Vote { term, last: AT }), vec!["03", "3", "2", "5"]),
+            (Message::Vote(Vote { term, last: AT, transfer: true }), vec!["03", "3", "2", "5", "01"]),
             (Message::VoteReply(VoteReply { term, granted: false }), vec!["04", "3", "00"]),
             (
                 Message::Append(Append { term, prev, commit, entries }),
@@ -246,6 +251,7 @@ mod tests {
             ),
             (Message::CommitNotice(CommitNotice { term, commit }), vec!["0a", "3", "4"]),
             (Message::NewerTerm(NewerTerm { term }), vec!["0b", "3"]),
+            (Message::TimeoutNow(TimeoutNow { term }), vec!["0c", "3"]),
         ];
         for (message, parts) in table {
             // A part of one digit is a number of eight bytes, any other is hexadecimal.
@@ -283,8 +289,8 @@ mod tests {
         let version = DecodeError::Unknown { what: "hard state version", value: 2 };
         assert_eq!(HardState::from_bytes(Bytes::from(later)), Err(version));
         let mut unknown = Message::NewerTerm(NewerTerm { term: Term(1) }).to_bytes().to_vec();
-        unknown[0] = 12;
-        let tag = DecodeError::Unknown { what: "raft message", value: 12 };
+        unknown[0] = 13;
+        let tag = DecodeError::Unknown { what: "raft message", value: 13 };
         assert_eq!(Message::from_bytes(Bytes::from(unknown)), Err(tag));
         let beyond = Message::NewerTerm(NewerTerm { term: Term::MAX.next() }).to_bytes();
         assert_eq!(Message::from_bytes(beyond), Err(DecodeError::Impossible { what: "term" }));
@@ -299,12 +305,12 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Message> {
         let numbers = (term(), term(), any::<u64>(), any::<u64>(), any::<bool>(), 0usize..5);
-        (0u8..11, numbers).prop_map(|(kind, (term, other, a, b, granted, count))| {
+        (0u8..12, numbers).prop_map(|(kind, (term, other, a, b, granted, count))| {
             let at = Position { term: other, index: LogIndex(a) };
             match kind {
                 0 => Message::PreVote(PreVote { term, last: at }),
                 1 => Message::PreVoteReply(PreVoteReply { term, asked: other, granted }),
-                2 => Message::Vote(Vote { term, last: at }),
+                2 => Message::Vote(Vote { term, last: at, transfer: granted }),
                 3 => Message::VoteReply(VoteReply { term, granted }),
                 4 => {
                     let entries = Entries::numbered(LogIndex(b >> 1).next(), vec![(); count], |index, ()| {
@@ -320,7 +326,8 @@ mod tests {
                     Message::HeartbeatReply(HeartbeatReply { term, round: Round(b), loyal_for })
                 }
                 9 => Message::CommitNotice(CommitNotice { term, commit: LogIndex(a) }),
-                _ => Message::NewerTerm(NewerTerm { term }),
+                10 => Message::NewerTerm(NewerTerm { term }),
+                _ => Message::TimeoutNow(TimeoutNow { term }),
             }
         })
     }

@@ -42,6 +42,10 @@ pub struct Counters {
     pub snapshots_refused: u64,
     /// Commit notices sent.
     pub commit_notices: u64,
+    /// Times this leader began to hand its leadership over.
+    pub transfers: u64,
+    /// Elections won that a leader asked this replica to begin.
+    pub transfers_won: u64,
     /// Heartbeat rounds begun for reads.
     pub read_rounds: u64,
     /// Reads that a lease answered.

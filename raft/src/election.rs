@@ -27,13 +27,13 @@ impl Raft {
     /// Asks whether an election could be won, before any term or vote is spent on it.
     fn become_pre_candidate(&mut self, now: Instant, effects: &mut Effects) {
         self.draw_election_wait(now);
-        if self.term() >= Term::MAX {
+        if !self.may_campaign() {
             return;
         }
         self.counters.pre_votes += 1;
         let votes: NodeSet = [self.node].into_iter().collect();
         if self.could_lead(&votes) {
-            self.become_candidate(now, effects);
+            self.become_candidate(now, false, effects);
             return;
         }
         self.state = State::PreCandidate { votes };
@@ -43,16 +43,21 @@ impl Raft {
         }
     }
 
+    /// True for a voter, as long as there is a term to campaign in.
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.voter && self.term() < Term::MAX
+    }
+
     /// Moves to the next term and votes for itself. Both are durable before anybody is asked, and before
-    /// the own vote counts.
-    fn become_candidate(&mut self, now: Instant, effects: &mut Effects) {
+    /// the own vote counts. With `transfer` it is the leader's wish.
+    pub(crate) fn become_candidate(&mut self, now: Instant, transfer: bool, effects: &mut Effects) {
         assert!(!matches!(self.state, State::Leader(_)), "a leader does not campaign");
         self.counters.elections += 1;
         self.draw_election_wait(now);
         let term = self.term().next();
-        self.state = State::Candidate { votes: NodeSet::new() };
+        self.state = State::Candidate { votes: NodeSet::new(), transfer };
         self.write_hard_state(now, HardState { term, voted_for: Some(self.node) }, effects);
-        let ask = Message::Vote(Vote { term, last: self.log.last() });
+        let ask = Message::Vote(Vote { term, last: self.log.last(), transfer });
         for voter in self.other_voters() {
             self.send_with(self.vote_write, voter, ask.clone(), effects);
         }
@@ -93,7 +98,7 @@ impl Raft {
         votes.insert(from);
         let votes = votes.clone();
         if self.could_lead(&votes) {
-            self.become_candidate(now, effects);
+            self.become_candidate(now, false, effects);
         }
     }
 
@@ -104,9 +109,10 @@ impl Raft {
     }
 
     pub(crate) fn on_vote(&mut self, now: Instant, from: NodeId, ask: Vote, effects: &mut Effects) {
-        let Vote { term, last } = ask;
-        if term >= self.term() && self.is_loyal(now) {
-            // Its term is not adopted either: whoever lost touch must not disturb those who have not.
+        let Vote { term, last, transfer } = ask;
+        if term >= self.term() && !transfer && self.is_loyal(now) {
+            // Its term is not adopted either: whoever lost touch must not disturb those who have not. A successor was
+            // asked by the leader of the term before its own: no later leader was promised anything.
             self.counters.requests_ignored += 1;
             return;
         }
@@ -144,10 +150,12 @@ impl Raft {
 
     /// A vote of the current term that is durable where it was given.
     fn count_vote(&mut self, now: Instant, from: NodeId, effects: &mut Effects) {
-        let State::Candidate { votes } = &mut self.state else { return };
+        let State::Candidate { votes, transfer } = &mut self.state else { return };
         votes.insert(from);
+        let transfer = *transfer;
         // Its own vote is one of them: until it is durable, the disk may be too slow to lead.
         if votes.contains(self.node) && self.membership.quorums().is_election_quorum(votes) {
+            self.counters.transfers_won += u64::from(transfer);
             self.become_leader(now, effects);
         }
     }

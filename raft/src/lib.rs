@@ -91,6 +91,7 @@
 //! | [`HeartbeatReply`] | follower, leader | you led when this round arrived | 8, thesis 6.4 |
 //! | [`CommitNotice`] | leader, peer | what is decided, when no append tells it | 5.3 |
 //! | [`NewerTerm`] | anybody, stale leader | your term is over | 5.1 |
+//! | [`TimeoutNow`] | leader, its successor | campaign at once | thesis 3.10 |
 //!
 //! What reveals a vote waits for the write of the vote, what acknowledges entries waits for their write, and
 //! everything else waits for the write of the term, if that is still on its way. `AppendRejected` reveals
@@ -137,6 +138,9 @@
 //! - *The candidate's own vote is required*, and counts once durable: a replica whose disk cannot write a
 //!   vote should not lead.
 //! - *A vote request is not repeated* within an election: the next election asks again.
+//! - *Leadership transfer* (thesis 3.10) repeats its [`TimeoutNow`] with every heartbeat, and the successor's [`Vote`] says
+//!   why it comes, so that those who hear the leader answer it. After one election timeout the leader goes on, but
+//!   without a lease: it gives that up before the message leaves, for the rest of its term.
 //! - *Quorums* come from the membership. Two election quorums must meet, or a term could have two leaders;
 //!   [`Raft`] refuses to open otherwise.
 //! - *Lease reads* (thesis 6.4.1) rest on promises that are said, not on the belief in a leader alone: who hears a leader
@@ -152,7 +156,6 @@
 //! - *Membership change*: the membership is that of [`synod_core::Start`]. It will follow the log's end:
 //!   taken over where entries are appended, given back where they are truncated. Votes, commits and rounds
 //!   are counted by its [`synod_core::QuorumSystem`] already.
-//! - *Leadership transfer*: a flag on [`Vote`] that overrides the belief in a leader.
 //!
 //! # Features
 //!
@@ -171,6 +174,7 @@ mod election;
 mod read;
 mod replication;
 mod snapshot;
+mod transfer;
 
 mod raft;
 
@@ -179,6 +183,6 @@ pub use config::RaftConfig;
 pub use counters::{Counters, Rejection};
 pub use message::{
     Append, AppendRejected, Appended, CommitNotice, Heartbeat, HeartbeatReply, Message, NewerTerm, Position,
-    PreVote, PreVoteReply, Round, Term, Vote, VoteReply,
+    PreVote, PreVoteReply, Round, Term, TimeoutNow, Vote, VoteReply,
 };
 pub use raft::Raft;

@@ -92,6 +92,8 @@ pub enum Message {
     CommitNotice(CommitNotice),
     /// Answers anything that a leader of an earlier term says.
     NewerTerm(NewerTerm),
+    /// Has a follower campaign at once.
+    TimeoutNow(TimeoutNow),
 }
 
 /// From a pre-candidate to every voter: would you vote for me? (Thesis, section 9.6.)
@@ -121,6 +123,8 @@ pub struct Vote {
     pub term: Term,
     /// The candidate's last entry.
     pub last: Position,
+    /// True if the leader itself wants the candidate to lead: belief in that leader is no reason to ignore it.
+    pub transfer: bool,
 }
 
 /// From a voter to a candidate. (Figure 2, RequestVote results.)
@@ -198,6 +202,13 @@ pub struct CommitNotice {
     pub commit: LogIndex,
 }
 
+/// From a leader to the follower that it hands the leadership to, once their logs are the same. (Thesis, section 3.10.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutNow {
+    /// The leader's term.
+    pub term: Term,
+}
+
 /// From anybody to a leader of an earlier term, which steps down. (Section 5.1.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewerTerm {
@@ -220,7 +231,8 @@ impl Message {
             | Message::Heartbeat(Heartbeat { term, .. })
             | Message::HeartbeatReply(HeartbeatReply { term, .. })
             | Message::CommitNotice(CommitNotice { term, .. })
-            | Message::NewerTerm(NewerTerm { term }) => *term,
+            | Message::NewerTerm(NewerTerm { term })
+            | Message::TimeoutNow(TimeoutNow { term }) => *term,
         }
     }
 }
@@ -232,7 +244,10 @@ impl fmt::Display for Message {
             Message::PreVoteReply(m) => {
                 write!(f, "pre-vote-reply {} asked {} {}", m.term, m.asked, verdict(m.granted))
             }
-            Message::Vote(m) => write!(f, "vote {} last {}", m.term, m.last),
+            Message::Vote(m) => {
+                let why = if m.transfer { " transfer" } else { "" };
+                write!(f, "vote {} last {}{why}", m.term, m.last)
+            }
             Message::VoteReply(m) => write!(f, "vote-reply {} {}", m.term, verdict(m.granted)),
             Message::Append(m) => {
                 write!(f, "append {} prev {} commit {} entries {}", m.term, m.prev, m.commit, m.entries)
@@ -250,6 +265,7 @@ impl fmt::Display for Message {
             }
             Message::CommitNotice(m) => write!(f, "commit-notice {} commit {}", m.term, m.commit),
             Message::NewerTerm(m) => write!(f, "newer-term {}", m.term),
+            Message::TimeoutNow(m) => write!(f, "timeout-now {}", m.term),
         }
     }
 }
@@ -281,7 +297,8 @@ mod tests {
         let messages = [
             Message::PreVote(PreVote { term: Term(3), last: at }),
             Message::PreVoteReply(PreVoteReply { term: Term(2), asked: Term(3), granted: true }),
-            Message::Vote(Vote { term: Term(3), last: at }),
+            Message::Vote(Vote { term: Term(3), last: at, transfer: false }),
+            Message::Vote(Vote { term: Term(3), last: at, transfer: true }),
             Message::VoteReply(VoteReply { term: Term(3), granted: false }),
             Message::Append(Append {
                 term: Term(3),
@@ -299,6 +316,7 @@ mod tests {
             }),
             Message::CommitNotice(CommitNotice { term: Term(3), commit: LogIndex(4) }),
             Message::NewerTerm(NewerTerm { term: Term(3) }),
+            Message::TimeoutNow(TimeoutNow { term: Term(3) }),
         ];
         let lines: Vec<String> = messages.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -307,6 +325,7 @@ mod tests {
                 "pre-vote t3 last 5:t2",
                 "pre-vote-reply t2 asked t3 granted",
                 "vote t3 last 5:t2",
+                "vote t3 last 5:t2 transfer",
                 "vote-reply t3 denied",
                 "append t3 prev 5:t2 commit 4 entries -",
                 "appended t3 through 5",
@@ -315,6 +334,7 @@ mod tests {
                 "heartbeat-reply t3 round 7",
                 "commit-notice t3 commit 4",
                 "newer-term t3",
+                "timeout-now t3",
             ]
         );
     }

@@ -28,7 +28,7 @@ pub struct Raft {
     pub(crate) membership: Arc<Membership>,
     pub(crate) config: RaftConfig,
     /// False for a member whose voice no quorum counts: it never campaigns.
-    voter: bool,
+    pub(crate) voter: bool,
     random: Xoshiro256PlusPlus,
 
     /// The latest term seen, and this replica's vote in it (figure 2, persistent state).
@@ -65,6 +65,8 @@ pub(crate) enum State {
     },
     Candidate {
         votes: NodeSet,
+        /// The leader asked for this election.
+        transfer: bool,
     },
     Leader(Box<Leader>),
 }
@@ -88,6 +90,7 @@ struct Told {
     role: Role,
     leader: Option<NodeId>,
     term: Term,
+    route: Route,
     decided: LogIndex,
 }
 
@@ -143,7 +146,13 @@ impl Raft {
     }
 
     fn now_told(&self) -> Told {
-        Told { role: self.role(), leader: self.leader(), term: self.term(), decided: self.decided }
+        Told {
+            role: self.role(),
+            leader: self.leader(),
+            term: self.term(),
+            route: self.route(),
+            decided: self.decided,
+        }
     }
 }
 
@@ -190,6 +199,7 @@ impl Machine for Raft {
                 role: Role::Follower,
                 leader: None,
                 term: hard_state.term,
+                route: Route::Hold,
                 decided: log.base().index,
             },
             counters: Counters::default(),
@@ -213,6 +223,7 @@ impl Machine for Raft {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id, mode }) => self.on_read(now, id, mode, effects),
+            Input::Call(LogCall::Transfer { to }) => self.on_transfer(now, to, effects),
             Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
             Input::Call(LogCall::SnapshotArrived { id, meta }) => {
                 self.on_snapshot_arrived(now, id, &meta, effects);
@@ -232,7 +243,7 @@ impl Machine for Raft {
         if told == is {
             return;
         }
-        if (told.role, told.leader, told.term) != (is.role, is.leader, is.term) {
+        if (told.role, told.leader, told.term, told.route) != (is.role, is.leader, is.term, is.route) {
             effects.event(LogEvent::Role(is.role));
         }
         if told.decided != is.decided {
@@ -254,6 +265,9 @@ impl Machine for Raft {
 impl Protocol for Raft {
     fn route(&self) -> Route {
         match self.leader() {
+            Some(_) if matches!(&self.state, State::Leader(leader) if leader.transfer.is_some()) => {
+                Route::Hold
+            }
             Some(leader) if leader == self.node => Route::Here,
             Some(leader) => Route::Forward(leader),
             None => Route::Hold,
@@ -305,6 +319,7 @@ impl Raft {
             Message::HeartbeatReply(message) => return self.on_heartbeat_reply(now, from, message, effects),
             Message::CommitNotice(message) => return self.on_commit_notice(now, from, message, effects),
             Message::NewerTerm(NewerTerm { term }) => self.adopt_newer(now, term, effects),
+            Message::TimeoutNow(message) => return self.on_timeout_now(now, from, message, effects),
         }
         Ok(())
     }

@@ -36,6 +36,11 @@ impl Reads {
         Reads { lease, round: Round::default(), waiting: Vec::new(), confirming: VecDeque::new() }
     }
 
+    /// Somebody else is asked to lead, and may for the rest of this term: promises to this leader bind nobody any more.
+    pub(crate) fn forgo_lease(&mut self) {
+        self.lease = None;
+    }
+
     /// The leadership ended: nothing will be confirmed.
     pub(crate) fn give_up(self, effects: &mut Effects) {
         for id in self.confirming.into_iter().map(|read| read.id).chain(self.waiting) {

@@ -15,6 +15,7 @@ use crate::message::{
 use crate::progress::{Progress, Room};
 use crate::raft::{Effects, Raft, State};
 use crate::read::Reads;
+use crate::transfer::Transfer;
 
 /// What only a leader has.
 #[derive(Clone, Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Leader {
     heartbeat_at: Instant,
     notice: Option<Notice>,
     pub(crate) reads: Reads,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 /// A decision that some peer was not told of yet.
@@ -45,7 +47,8 @@ struct Notice {
 
 impl Leader {
     pub(crate) fn next_deadline(&self) -> Instant {
-        self.notice.map_or(self.heartbeat_at, |notice| notice.at.min(self.heartbeat_at))
+        let others = [self.notice.map(|notice| notice.at), self.transfer.map(|transfer| transfer.until)];
+        others.into_iter().flatten().fold(self.heartbeat_at, Instant::min)
     }
 
     pub(crate) fn note_progress(&mut self) {
@@ -60,7 +63,7 @@ impl Leader {
         self.peers.iter().find(|peer| peer.node == node).map_or(Round::default(), |peer| peer.confirmed)
     }
 
-    fn matched(&self, node: NodeId) -> LogIndex {
+    pub(crate) fn matched(&self, node: NodeId) -> LogIndex {
         self.peers.iter().find(|peer| peer.node == node).map_or(LogIndex::ZERO, Progress::matched)
     }
 
@@ -100,6 +103,7 @@ impl Raft {
             reads: Reads::new(
                 self.config.lease_reads.map(|clocks| LeaderLease::new(clocks, self.config.loyalty())),
             ),
+            transfer: None,
         }));
         let noop = Command { kind: Kind::Noop, request: RequestId::NONE, payload: bytes::Bytes::new() };
         self.append_own(now, vec![noop], Entry::OVERHEAD, effects);
@@ -107,7 +111,12 @@ impl Raft {
 
     pub(crate) fn on_propose(&mut self, mut commands: Vec<Command>, effects: &mut Effects) {
         let why = self.not_leader();
-        let State::Leader(leader) = &mut self.state else {
+        let (leader, why) = match &mut self.state {
+            State::Leader(leader) if leader.transfer.is_none() => (Some(leader), why),
+            State::Leader(_) => (None, Refusal::Transferring),
+            _ => (None, why),
+        };
+        let Some(leader) = leader else {
             for command in commands {
                 effects.event(LogEvent::Refused { command, why });
             }
@@ -160,6 +169,7 @@ impl Raft {
         self.advance_decided();
         self.start_read_round(now, effects);
         self.send_appends(now, effects);
+        self.press_transfer(effects);
         self.arm_notice(now);
     }
 
@@ -276,6 +286,7 @@ impl Raft {
             leader.notice = None;
             self.on_notice_due(notice.decided, effects);
         }
+        self.check_transfer(now, effects);
         let State::Leader(leader) = &mut self.state else { return };
         if now < leader.heartbeat_at {
             return;
@@ -296,6 +307,9 @@ impl Raft {
             return;
         }
         leader.heartbeat_at = now + self.config.heartbeat_interval;
+        if let Some(transfer) = &mut leader.transfer {
+            transfer.told = false;
+        }
         for peer in &mut leader.peers {
             if peer.lose_patience(now, 2 * self.config.heartbeat_interval) {
                 self.counters.fallbacks += 1;

@@ -44,7 +44,7 @@ fn a_candidate_asks_for_votes_and_counts_its_own_only_when_its_vote_is_durable()
 fn a_vote_lost_with_the_disk_was_never_revealed() {
     let mut cluster = Cluster::new(3);
     cluster.node_mut(1).slow_disk = true;
-    cluster.receive(2, 1, Message::Vote(Vote { term: Term(1), last: at(0, 0) }));
+    cluster.receive(2, 1, Message::Vote(Vote { term: Term(1), last: at(0, 0), transfer: false }));
     assert_eq!(cluster.raft(1).voted_for(), Some(NodeId(2)));
     assert_eq!(from_one(&mut cluster), []);
     cluster.restart(1);
@@ -56,7 +56,7 @@ fn a_repeated_vote_waits_for_the_same_write() {
     let mut cluster = Cluster::new(3);
     cluster.node_mut(1).slow_disk = true;
     for _ in 0..2 {
-        cluster.receive(2, 1, Message::Vote(Vote { term: Term(1), last: at(0, 0) }));
+        cluster.receive(2, 1, Message::Vote(Vote { term: Term(1), last: at(0, 0), transfer: false }));
     }
     assert_eq!(from_one(&mut cluster), []);
     assert_eq!(cluster.node(1).pending.len(), 1);

@@ -13,7 +13,7 @@ use synod_core::{
 };
 use synod_raft::{
     Append, AppendRejected, Appended, CommitNotice, Heartbeat, HeartbeatReply, Message, NewerTerm, PreVote,
-    PreVoteReply, Rejection, Round, Term, Vote, VoteReply,
+    PreVoteReply, Rejection, Round, Term, TimeoutNow, Vote, VoteReply,
 };
 
 /// Mostly small numbers, so that they meet, and sometimes the ends of the range.
@@ -45,12 +45,12 @@ fn entries() -> impl Strategy<Value = Entries> {
 
 fn message() -> impl Strategy<Value = Message> {
     let numbers = (number(), number(), number(), number(), any::<bool>());
-    (0u8..16, numbers, entries()).prop_map(|(kind, (term, t, a, b, granted), entries)| {
+    (0u8..17, numbers, entries()).prop_map(|(kind, (term, t, a, b, granted), entries)| {
         let term = Term(term);
         match kind {
             0 => Message::PreVote(PreVote { term, last: at(t, a) }),
             1 => Message::PreVoteReply(PreVoteReply { term, asked: Term(t), granted }),
-            2 => Message::Vote(Vote { term, last: at(t, a) }),
+            2 => Message::Vote(Vote { term, last: at(t, a), transfer: granted }),
             3 => Message::VoteReply(VoteReply { term, granted }),
             4..9 => {
                 // Half of the time the entries follow the previous one, as they should.
@@ -66,7 +66,8 @@ fn message() -> impl Strategy<Value = Message> {
                 loyal_for: Duration::from_nanos(a),
             }),
             14 => Message::CommitNotice(CommitNotice { term, commit: LogIndex(a) }),
-            _ => Message::NewerTerm(NewerTerm { term }),
+            15 => Message::NewerTerm(NewerTerm { term }),
+            _ => Message::TimeoutNow(TimeoutNow { term }),
         }
     })
 }

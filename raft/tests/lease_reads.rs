@@ -5,7 +5,7 @@ mod harness;
 use std::time::Duration;
 
 use harness::{Cluster, Disk, HEARTBEAT, TIMEOUT};
-use synod_core::{ClockBound, Input, LogCall, LogEvent, LogIndex, ReadId, ReadMode};
+use synod_core::{ClockBound, Input, LogCall, LogEvent, LogIndex, NodeId, ReadId, ReadMode, TransferRefusal};
 use synod_raft::{
     HeartbeatReply, Message, NewerTerm, Position, PreVote, Raft, RaftConfig, Round, Term, Vote,
 };
@@ -33,7 +33,8 @@ fn ready(id: u64, index: u64) -> LogEvent {
 
 /// A vote that any log here is willing to give.
 fn vote(term: u64) -> Message {
-    Message::Vote(Vote { term: Term(term), last: Position { term: Term(term - 1), index: LogIndex(99) } })
+    let last = Position { term: Term(term - 1), index: LogIndex(99) };
+    Message::Vote(Vote { term: Term(term), last, transfer: false })
 }
 
 /// True if replica 2 votes for replica 3 in `term`.
@@ -182,4 +183,33 @@ fn a_quorum_that_promises_nothing_gives_no_lease() {
     cluster.receive(3, 1, Message::HeartbeatReply(loyal));
     read(&mut cluster, 2);
     assert!(cluster.take_events(1).contains(&ready(2, 1)));
+}
+
+/// Whoever votes for the successor breaks its promise, and the successor may campaign at any time from then on.
+#[test]
+fn a_leader_that_has_told_another_to_lead_has_no_lease_for_the_rest_of_its_term() {
+    let mut cluster = leased(3);
+    let term = cluster.term(1);
+    // 3 campaigns, and nobody hears it.
+    cluster.cut_one_way(3, 1);
+    cluster.cut_one_way(3, 2);
+    read(&mut cluster, 1);
+    assert_eq!(cluster.take_events(1), [ready(1, 1)]);
+    cluster.step(1, Input::Call(LogCall::Transfer { to: Some(NodeId(3)) }));
+    cluster.take_events(1);
+    read(&mut cluster, 2);
+    assert_eq!(cluster.take_events(1), [], "the word has left");
+    cluster.advance(TIMEOUT);
+    let timed_out = LogEvent::TransferFailed { why: TransferRefusal::TimedOut };
+    assert!(cluster.take_events(1).contains(&timed_out));
+    assert_eq!((cluster.leader(), cluster.term(1), cluster.term(3)), (Some(1), term, term + 1));
+    cluster.advance(HEARTBEAT);
+    read(&mut cluster, 3);
+    assert_eq!(
+        cluster.take_events(1),
+        [],
+        "2 answers its heartbeats as ever, and would vote for 3 all the same"
+    );
+    cluster.settle();
+    assert_eq!(cluster.take_events(1), [ready(3, 1)], "a quorum was asked");
 }

@@ -21,7 +21,7 @@ fn append(term: u64, prev: (u64, u64), commit: u64, entries: Entries) -> Message
 }
 
 fn vote(term: u64, last: (u64, u64)) -> Message {
-    Message::Vote(Vote { term: Term(term), last: at(last.0, last.1) })
+    Message::Vote(Vote { term: Term(term), last: at(last.0, last.1), transfer: false })
 }
 
 fn replies(cluster: &mut Cluster, from: u64) -> Vec<Message> {

@@ -66,7 +66,7 @@ fn whoever_hears_a_leader_ignores_requests_for_votes_and_their_terms() {
     cluster.take_sent();
     for id in [1, 2] {
         cluster.receive(3, id, pre_vote(9, (8, 8)));
-        cluster.receive(3, id, Message::Vote(Vote { term: Term(9), last: at(8, 8) }));
+        cluster.receive(3, id, Message::Vote(Vote { term: Term(9), last: at(8, 8), transfer: false }));
         assert_eq!(cluster.term(id), 1);
     }
     assert_eq!(cluster.take_sent(), []);

@@ -1,7 +1,9 @@
 //! What a shell asks of a replica, and what it is told.
 
 use bytes::Bytes;
-use synod_core::{ClientId, Envelope, Instant, Load, LogIndex, NodeId, Sequence, StateMachineError, Write};
+use synod_core::{
+    ClientId, Envelope, Instant, Load, LogIndex, NodeId, Sequence, StateMachineError, TransferRefusal, Write,
+};
 
 use crate::SnapshotJob;
 
@@ -95,6 +97,16 @@ pub enum ClientCall {
         /// Which.
         session: SessionKey,
     },
+    /// Hand the leadership over, if it is here. Answered by [`ReplicaEvent::Transferred`]. Taken even after
+    /// [`ClientCall::Stop`]: whoever stops should not leave the others to wait for a timeout.
+    Transfer {
+        /// Names the answer.
+        token: Token,
+        /// To whom; to the voter that is furthest, if nobody is named.
+        to: Option<NodeId>,
+        /// When the caller stops waiting.
+        deadline: Instant,
+    },
     /// Refuse new calls from now on. Not answered; calls already taken go on.
     Stop,
 }
@@ -122,6 +134,13 @@ pub enum ReplicaEvent {
         token: Token,
         /// The session's replicated id, or why there is none.
         result: Result<ClientId, ProposeError>,
+    },
+    /// The leadership was handed over, or was not.
+    Transferred {
+        /// Which call.
+        token: Token,
+        /// Who leads now, or why it is not whom the caller wanted.
+        result: Result<NodeId, TransferError>,
     },
     /// Role, leader or reign changed: see [`crate::Replica::status`].
     StatusChanged,
@@ -197,6 +216,48 @@ pub enum QueryError {
         /// What it said.
         message: String,
     },
+}
+
+/// Why a leadership was not handed over as asked. Nothing was lost: somebody leads, or will.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// There is nothing to hand over: this replica does not lead.
+    #[error("this replica does not lead")]
+    NotLeader {
+        /// The leader, if known.
+        leader: Option<NodeId>,
+    },
+    /// The node named is not another voter; or nobody was named, and no other voter is heard.
+    #[error("no other voter could lead")]
+    NoSuchVoter,
+    /// It is being handed over already.
+    #[error("the leadership is being handed over already")]
+    UnderWay,
+    /// The protocol has no way to hand a leadership over.
+    #[error("this protocol hands no leadership over")]
+    Unsupported,
+    /// The other did not lead in time; this replica goes on, if nobody else has taken over since.
+    #[error("the other did not lead in time")]
+    TimedOut,
+    /// Somebody else was elected meanwhile.
+    #[error("{leader} was elected instead")]
+    Elsewhere {
+        /// Who leads now.
+        leader: NodeId,
+    },
+}
+
+impl From<TransferRefusal> for TransferError {
+    fn from(why: TransferRefusal) -> TransferError {
+        match why {
+            TransferRefusal::NotLeader { leader } => TransferError::NotLeader { leader },
+            TransferRefusal::NoSuchVoter => TransferError::NoSuchVoter,
+            TransferRefusal::UnderWay { .. } => TransferError::UnderWay,
+            TransferRefusal::Unsupported => TransferError::Unsupported,
+            _ => TransferError::TimedOut,
+        }
+    }
 }
 
 /// Why a replica cannot go on.

@@ -33,6 +33,7 @@
 //! | `sessions.rs` | the replicated session table: exactly once |
 //! | `clients.rs` | this replica's own sessions: numbers, windows, retries, deadlines |
 //! | `reads.rs` | reads on their way |
+//! | `transfer.rs` | a leadership that is to be handed over, until it is known what became of it |
 //! | `service.rs` | the host of a state machine that does something of its own accord |
 //! | `cut.rs` | what is handed on and answered, in packets of a bounded size |
 //!
@@ -96,10 +97,11 @@ mod reads;
 mod service;
 mod sessions;
 mod snapshots;
+mod transfer;
 
 pub use call::{
     Actions, ClientCall, Consistency, Order, ProposeError, QueryError, ReplicaError, ReplicaEvent,
-    SessionKey, Token,
+    SessionKey, Token, TransferError,
 };
 pub use host::{Host, HostCounters, Probe};
 pub use replica::{Counters, Replica, ReplicaConfig, ReplicaStatus};

@@ -20,6 +20,7 @@ use crate::reads::{Asker, PendingRead, Reads};
 use crate::service::Hosted;
 use crate::sessions::{Opener, SessionOp, Sessions, Verdict};
 use crate::snapshots::{KeptSnapshots, PIECE_OVERHEAD, SnapshotConfig, SnapshotCounters, Snapshots};
+use crate::transfer::PendingTransfer;
 use crate::{
     Actions, ClientCall, Consistency, Host, HostCounters, Order, Probe, ProposeError, QueryError,
     ReplicaError, ReplicaEvent, SessionKey, Token,
@@ -152,6 +153,7 @@ pub struct Replica<P: Protocol, S: StateMachine> {
 
     clients: Clients,
     pub(crate) reads: Reads,
+    pub(crate) transfer: Option<PendingTransfer>,
     served: Vec<PendingRead>,
     /// Commands that peers handed on, waiting for the next flush.
     incoming: Vec<Command>,
@@ -167,7 +169,7 @@ pub struct Replica<P: Protocol, S: StateMachine> {
     stopping: bool,
     failed: bool,
     log_events: Vec<LogEvent>,
-    events: Vec<ReplicaEvent>,
+    pub(crate) events: Vec<ReplicaEvent>,
     others: Vec<(NodeId, Packet<P::Message>)>,
     pub(crate) counters: Counters,
 }
@@ -221,6 +223,7 @@ where
             batch: Vec::new(),
             clients: Clients::new(limits.window, retry_after),
             reads: Reads::new(incarnation),
+            transfer: None,
             served: Vec::new(),
             incoming: Vec::new(),
             incoming_bytes: 0,
@@ -300,6 +303,7 @@ where
                 }
             }
             ClientCall::CloseSession { session } => self.on_close_session(session),
+            ClientCall::Transfer { token, to, deadline } => self.on_transfer(token, to, deadline),
             ClientCall::Stop => self.stopping = true,
         }
     }
@@ -494,6 +498,7 @@ where
         self.reads.retry(now);
         self.settle_snapshots(now);
         self.step_service(now);
+        self.step_transfer(now);
         self.pump(now);
         self.host.settle(now, actions);
     }
@@ -604,8 +609,13 @@ where
         let machine = self.host.machine();
         let now = (machine.route(), machine.status().reign);
         if now != self.seen {
+            // A leader that hands over, or has stopped trying to, still holds what it has not refused.
+            let goes_on = now.1 == self.seen.1 && now.1.leader == self.host.node();
             self.seen = now;
             self.full_until = None;
+            if goes_on {
+                return;
+            }
             // What peers handed on under the old route finds the new leader by its origin's retries.
             let origins = std::mem::take(&mut self.origins);
             self.incoming.retain(|c| !origins.contains_key(&(c.request.client, c.request.sequence)));
@@ -629,11 +639,13 @@ where
                 LogEvent::ReadReady { id, index } => self.reads.ready(id, index),
                 LogEvent::ReadFailed { id, .. } => self.reads.failed(now, self.retry_after, id),
                 LogEvent::Refused { command, why } => self.on_refused(now, command, why),
+                LogEvent::TransferFailed { why } => self.end_transfer(Err(why.into())),
                 LogEvent::SendSnapshot { to } => self.on_send_snapshot(now, to),
                 LogEvent::DiscardSnapshot(id) => self.on_discard_snapshot(id),
                 LogEvent::Role(_) => {
                     self.events.push(ReplicaEvent::StatusChanged);
                     self.follow_route();
+                    self.check_transfer();
                 }
             }
         }
@@ -907,7 +919,8 @@ where
             Route::Hold => false,
         };
         let behind = self.applied < self.decided && self.backlog_load.is_none();
-        !self.failed && (self.host.has_work() || routed || behind || !self.served.is_empty())
+        let to_ask = self.transfer.is_some_and(|transfer| !transfer.is_asked());
+        !self.failed && (self.host.has_work() || routed || behind || to_ask || !self.served.is_empty())
     }
 
     /// When to call [`Replica::tick`] and flush.
@@ -916,6 +929,7 @@ where
         let mine = Instant::earlier(self.clients.next_deadline(), self.reads.next_deadline());
         let theirs = Instant::earlier(self.host.next_deadline(), self.full_until);
         let theirs = Instant::earlier(theirs, self.snapshots.deadline(self.applied));
+        let mine = Instant::earlier(mine, self.transfer.map(|transfer| transfer.deadline));
         Instant::earlier(Instant::earlier(mine, theirs), self.hosted.deadline)
     }
 
@@ -935,7 +949,10 @@ where
     /// True if no call of a client is open.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.clients.entries() == 0 && self.reads.len() == 0 && self.served.is_empty()
+        self.clients.entries() == 0
+            && self.reads.len() == 0
+            && self.served.is_empty()
+            && self.transfer.is_none()
     }
 
     /// The protocol.

@@ -10,8 +10,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use synod_core::{ClientId, Sequence};
-use synod_replica::{Consistency, Order, ProposeError as Proposed, QueryError as Queried, SessionKey};
+use synod_core::{ClientId, NodeId, Sequence};
+use synod_replica::{
+    Consistency, Order, ProposeError as Proposed, QueryError as Queried, SessionKey,
+    TransferError as Transferred,
+};
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -36,7 +39,10 @@ impl Call {
                 Answer::ProposedMany(payloads.into_iter().map(stopping).collect())
             }
             Ask::Read { .. } => Answer::Read(Err(Queried::Stopping)),
-            Ask::OpenSession { .. } | Ask::AttachSession { .. } | Ask::CloseSession { .. } => Answer::Lost,
+            Ask::OpenSession { .. }
+            | Ask::AttachSession { .. }
+            | Ask::CloseSession { .. }
+            | Ask::Transfer { .. } => Answer::Lost,
         });
     }
 }
@@ -50,6 +56,7 @@ pub(crate) enum Ask {
     OpenSession { session: SessionKey, order: Order },
     AttachSession { session: SessionKey, client: ClientId, order: Order, next: Sequence },
     CloseSession { session: SessionKey },
+    Transfer { to: Option<NodeId> },
 }
 
 impl Ask {
@@ -59,7 +66,7 @@ impl Ask {
             Ask::Propose { payload, .. } => (1, payload.len()),
             Ask::ProposeMany { payloads, .. } => (payloads.len(), payloads.iter().map(Bytes::len).sum()),
             Ask::Read { query, .. } => (1, query.len()),
-            Ask::OpenSession { .. } => (1, 0),
+            Ask::OpenSession { .. } | Ask::Transfer { .. } => (1, 0),
             // Not refused for want of room: at most one of each follows an opening.
             Ask::AttachSession { .. } | Ask::CloseSession { .. } => (0, 0),
         }
@@ -73,6 +80,7 @@ pub(crate) enum Answer {
     ProposedMany(Vec<Result<Bytes, Proposed>>),
     Read(Result<Bytes, Queried>),
     Opened(Result<ClientId, Proposed>),
+    Transferred(Result<NodeId, Transferred>),
     /// The driver ended without an answer.
     Lost,
 }

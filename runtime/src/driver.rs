@@ -11,7 +11,7 @@ use synod_core::{
 use synod_replica::{Actions, ClientCall, Replica, ReplicaEvent, SnapshotDone};
 
 use crate::archive::{Archive, KeeperPanicked};
-use crate::calls::{Answer, Ask, Call, Wanted, Why};
+use crate::calls::{Answer, Ask, Call, Promise, Wanted, Why};
 use crate::clock::{Clock, Timer};
 use crate::journal::{Answers, Journal};
 use crate::node::Shared;
@@ -204,6 +204,9 @@ where
             tracing::info!(node = %shared.node, %reason, "stopping");
             work.drain = Some((now + *drain_timeout, reason));
             replica.call(ClientCall::Stop);
+            // Whoever leads elsewhere from now on need not wait for this node's silence.
+            let token = work.waiting.one(Promise::to_nobody());
+            replica.call(ClientCall::Transfer { token, to: None, deadline: now + *drain_timeout });
             shared.status.send_modify(|status| status.health = Health::Stopping);
         }
         if replica.next_deadline().is_some_and(|deadline| deadline <= now) {
@@ -298,6 +301,9 @@ where
                 ReplicaEvent::Read { token, result } => waiting.answer(token, Answer::Read(result)),
                 ReplicaEvent::SessionOpened { token, result } => {
                     waiting.answer(token, Answer::Opened(result));
+                }
+                ReplicaEvent::Transferred { token, result } => {
+                    waiting.answer(token, Answer::Transferred(result));
                 }
                 ReplicaEvent::StatusChanged => self.work.publish_now = true,
                 ReplicaEvent::Fatal(error) => return Err(StopReason::Replica(Arc::new(error))),
@@ -400,6 +406,10 @@ where
             replica.call(ClientCall::AttachSession { session, client, order, next });
         }
         Ask::CloseSession { session } => replica.call(ClientCall::CloseSession { session }),
+        Ask::Transfer { to } => {
+            let token = waiting.one(promise);
+            replica.call(ClientCall::Transfer { token, to, deadline });
+        }
     }
 }
 

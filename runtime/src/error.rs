@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use synod_core::{ConfigError, DecodeError, MembershipError, NodeId, OpenError, SnapshotError, StorageError};
-use synod_replica::{ProposeError as Proposed, QueryError as Queried};
+use synod_replica::{ProposeError as Proposed, QueryError as Queried, TransferError as Transferred};
 
 /// Why a proposal has no reply.
 ///
@@ -152,6 +152,55 @@ impl From<Proposed> for SessionError {
             Proposed::Stopping { .. } => SessionError::Stopped,
             // An entry that opens a session nobody uses is without effect: not opened is all there is to say.
             _ => SessionError::TimedOut,
+        }
+    }
+}
+
+/// Why the leadership was not handed over as asked. Nothing was lost: somebody leads, or will.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Too many calls wait already.
+    #[error("too many calls wait")]
+    Full,
+    /// The node has stopped; [`crate::NodeStatus::health`] says why.
+    #[error("the node has stopped")]
+    Stopped,
+    /// There is nothing to hand over: this node does not lead.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// The leader, if known.
+        leader: Option<NodeId>,
+    },
+    /// The node named is not another voter; or nobody was named, and no other voter is heard.
+    #[error("no other voter could lead")]
+    NoSuchVoter,
+    /// It is being handed over already.
+    #[error("the leadership is being handed over already")]
+    UnderWay,
+    /// The protocol has no way to hand a leadership over.
+    #[error("this protocol hands no leadership over")]
+    Unsupported,
+    /// The other did not lead in time.
+    #[error("the other did not lead in time")]
+    TimedOut,
+    /// Somebody else was elected meanwhile.
+    #[error("{leader} was elected instead")]
+    Elsewhere {
+        /// Who leads now.
+        leader: NodeId,
+    },
+}
+
+impl From<Transferred> for TransferError {
+    fn from(error: Transferred) -> TransferError {
+        match error {
+            Transferred::NotLeader { leader } => TransferError::NotLeader { leader },
+            Transferred::NoSuchVoter => TransferError::NoSuchVoter,
+            Transferred::UnderWay => TransferError::UnderWay,
+            Transferred::Unsupported => TransferError::Unsupported,
+            Transferred::Elsewhere { leader } => TransferError::Elsewhere { leader },
+            _ => TransferError::TimedOut,
         }
     }
 }

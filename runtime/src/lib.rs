@@ -64,7 +64,8 @@
 //! | [`Node::propose_many`] | all are applied; worth it from about 16 commands on | one [`ProposeError`] each |
 //! | [`Node::read`] | a quorum has confirmed the leader; its lease holds ([`Consistency::Lease`]); at once ([`Consistency::Local`]) | [`ReadError`] |
 //! | [`Node::session`] | the session is replicated | [`SessionError`] |
-//! | [`Node::shutdown`] | open calls are answered, writes durable, threads joined | - |
+//! | [`Node::transfer`] | somebody else leads | [`TransferError`] |
+//! | [`Node::shutdown`] | the leadership, if it was here, is handed over; open calls are answered, writes durable, threads joined | - |
 //! | [`Node::abort`] | everything volatile is dropped: a crash | - |
 //!
 //! # The loop
@@ -125,7 +126,7 @@ mod metrics;
 mod status;
 
 pub use builder::{NoStateMachine, NodeBuilder};
-pub use error::{ProposeError, ReadError, SessionError, StartError};
+pub use error::{ProposeError, ReadError, SessionError, StartError, TransferError};
 pub use metrics::Metrics;
 pub use node::{Node, Proposal, Proposals, Read, Session};
 pub use status::{Health, NodeStatus, StopReason};

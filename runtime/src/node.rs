@@ -17,7 +17,7 @@ use crate::calls::{Answer, Ask, Call, Inbox, NotTaken, Promise, Slot, Slots, Wan
 use crate::metrics::Counters;
 use crate::{
     Health, Metrics, NoStateMachine, NodeBuilder, NodeStatus, ProposeError, ReadError, SessionError,
-    StopReason,
+    StopReason, TransferError,
 };
 
 /// A running replica, as its users hold it. Cloning is cheap; clones are handles of the same node.
@@ -241,6 +241,28 @@ impl Node {
         session
     }
 
+    /// Hands the leadership over, if it is here: to `to`, or to the voter that is furthest. Meanwhile proposals wait, and go
+    /// to the next leader. Returns who leads.
+    ///
+    /// # Errors
+    /// [`TransferError`] if the leadership is not here, or did not go where it should. After one election timeout in vain
+    /// the old leader goes on.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: the leadership is handed over all the same.
+    pub async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let state = self.call(Ask::Transfer { to }, self.deadline).map_err(|(why, _)| match why {
+            NotTaken::Full => TransferError::Full,
+            NotTaken::Stopped => TransferError::Stopped,
+        });
+        let mut waiter = self.waiter(state);
+        match std::future::poll_fn(|context| waiter.poll(context)).await? {
+            Answer::Transferred(result) => Ok(result?),
+            Answer::Lost => Err(TransferError::Stopped),
+            other => panic!("a transfer is answered as one, not by {other:?}"),
+        }
+    }
+
     /// How the node stands, as of the last publication: a few milliseconds ago at most.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
@@ -259,8 +281,9 @@ impl Node {
         self.shared.counters.snapshot()
     }
 
-    /// Ends the node in order: refuses new calls, answers open ones as long as the drain timeout allows,
-    /// waits until what was written is durable, and joins task and threads. Returns when it has ended.
+    /// Ends the node in order: refuses new calls, hands the leadership over if it is here, answers open calls as long as
+    /// the drain timeout allows, waits until what was written is durable, and joins task and threads. Returns when it has
+    /// ended.
     ///
     /// # Cancel safety
     /// Cancel-safe: the node ends all the same.

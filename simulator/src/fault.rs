@@ -64,11 +64,13 @@ pub enum Fault {
     SnapshotInstall,
     /// No fault, and counted with them: a leader answered a read under its lease.
     LeaseRead,
+    /// No fault either: a leader handed its leadership over.
+    Transfer,
 }
 
 impl Fault {
     /// Every kind, in the order of reports.
-    pub const ALL: [Fault; 29] = [
+    pub const ALL: [Fault; 30] = [
         Fault::Loss,
         Fault::Duplicate,
         Fault::Reorder,
@@ -98,6 +100,7 @@ impl Fault {
         Fault::SnapshotDamage,
         Fault::SnapshotInstall,
         Fault::LeaseRead,
+        Fault::Transfer,
     ];
 
     /// Those that happen to any cluster.
@@ -152,6 +155,7 @@ impl Fault {
             Fault::SnapshotDamage => "snapshot_damage",
             Fault::SnapshotInstall => "snapshot_install",
             Fault::LeaseRead => "lease_read",
+            Fault::Transfer => "transfer",
         }
     }
 }

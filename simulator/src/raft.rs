@@ -36,6 +36,7 @@ impl LogAdapter for RaftAdapter {
     type Bounds = Bounds;
 
     const SNAPSHOTS: bool = true;
+    const TRANSFERS: bool = true;
 
     fn config(options: &Options, rng: &mut Rng) -> (RaftConfig, Bounds) {
         let timeout = Duration::from_nanos(options.patience);
@@ -75,7 +76,9 @@ impl LogAdapter for RaftAdapter {
         let (kind, a, b) = match message {
             Message::PreVote(PreVote { last, .. }) => (1, last.term.0, last.index.0),
             Message::PreVoteReply(PreVoteReply { asked, granted, .. }) => (2, asked.0, u64::from(*granted)),
-            Message::Vote(Vote { last, .. }) => (3, last.term.0, last.index.0),
+            Message::Vote(Vote { last, transfer, .. }) => {
+                (3, last.term.0 ^ u64::from(*transfer) << 63, last.index.0)
+            }
             Message::VoteReply(VoteReply { granted, .. }) => (4, u64::from(*granted), 0),
             Message::Append(Append { prev, commit, entries, .. }) => {
                 (5, prev.index.0 ^ prev.term.0 << 32, commit.0 ^ (entries.len() as u64) << 32)
@@ -88,6 +91,7 @@ impl LogAdapter for RaftAdapter {
             }
             Message::CommitNotice(CommitNotice { commit, .. }) => (10, commit.0, 0),
             Message::NewerTerm(NewerTerm { .. }) => (11, 0, 0),
+            Message::TimeoutNow(_) => (12, 0, 0),
         };
         mix(mix(kind ^ message.term().0 << 8, a), b)
     }
@@ -112,6 +116,7 @@ impl LogAdapter for RaftAdapter {
         rare[Rare::LoadedForPeer] += counters.loads;
         rare[Rare::ReadRound] += counters.read_rounds;
         rare[Rare::LeaseRead] += counters.lease_reads;
+        rare[Rare::Transferred] += counters.transfers_won;
     }
 
     fn check_protocol(node: usize, raft: &Raft) -> Checked {
@@ -149,6 +154,8 @@ impl LogAdapter for RaftAdapter {
         Rare::StaleReceiver,
         Rare::LoadedFromStorage,
         Rare::LoadedFromTail,
+        Rare::Transferred,
+        Rare::TransferFailed,
     ];
 }
 
@@ -166,6 +173,7 @@ impl Terms for RaftAdapter {
         match message {
             // Asked of the term after the sender's own.
             Message::PreVote(_) => claim(Claim::Term(term - 1)),
+            Message::Vote(Vote { transfer: true, .. }) => claim(Claim::Successor(term)),
             Message::Vote(_) => claim(Claim::Candidate(term)),
             Message::VoteReply(VoteReply { granted: true, .. }) => claim(Claim::Vote(term)),
             Message::Append(Append { commit, .. })
@@ -174,6 +182,7 @@ impl Terms for RaftAdapter {
                 claim(Claim::Leads(term))?;
                 claim(Claim::Decided(commit.0))
             }
+            Message::TimeoutNow(_) => claim(Claim::Succeed(term)),
             Message::Appended(Appended { through, .. }) => {
                 claim(Claim::Accepted { term, through: through.0 })
             }

@@ -140,6 +140,10 @@ rare! {
     FollowerRead = "linearizable read at a follower",
     /// An ordered session had several commands open.
     OrderedPipelined = "ordered session pipelined",
+    /// A leadership was handed over.
+    Transferred = "leadership handed over",
+    /// A leadership was to be handed over, and was not.
+    TransferFailed = "leadership not handed over",
     /// A lease went from one node to another.
     LeaseHandedOver = "lease handed over",
     /// The holder of a lease crashed.

@@ -210,6 +210,7 @@ impl<S: Subject> World<S> {
         }
         faults[Fault::SnapshotInstall] += tally.rare[Rare::SnapshotInstalled];
         faults[Fault::LeaseRead] += tally.rare[Rare::LeaseRead];
+        faults[Fault::Transfer] += tally.rare[Rare::Transferred];
         faults[Fault::SnapshotError] += tally.rare[Rare::SnapshotRefused];
         faults[Fault::SnapshotDamage] += tally.rare[Rare::SnapshotDamaged];
         Outcome {

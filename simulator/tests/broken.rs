@@ -298,7 +298,7 @@ fn what_a_message_reveals_must_be_durable() {
 
 #[test]
 fn nobody_campaigns_without_the_support_of_a_quorum() {
-    let ask = Message::Vote(Vote { term: Term(1), last: Position::ZERO });
+    let ask = Message::Vote(Vote { term: Term(1), last: Position::ZERO, transfer: false });
     let mut stage = Stage::new();
     let voted = |to: &mut Effects<Message, LogEvent>| to.set_hard_state(Bytes::copy_from_slice(&[1, 1]));
     stage.step(0, (Role::Candidate, 1, 0), voted).unwrap();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use synod_core::{
     ConfigError, Described, Durability, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership,
-    NodeId, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status, Wire,
-    WriteId,
+    NodeId, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Role, Route, Start, Status,
+    TransferRefusal, Wire, WriteId,
 };
 
 use crate::broadcast::{Leading, Phase};
@@ -194,6 +194,9 @@ impl Machine for Zab {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id, .. }) => self.on_read(id, effects),
+            Input::Call(LogCall::Transfer { .. }) => {
+                effects.event(LogEvent::TransferFailed { why: TransferRefusal::Unsupported });
+            }
             Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
             Input::Call(LogCall::SnapshotArrived { id, meta }) => {
                 self.on_snapshot_arrived(now, id, &meta, effects);

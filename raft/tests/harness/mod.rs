@@ -671,6 +671,7 @@ pub fn event_line(event: &LogEvent) -> String {
             format!("refused {}: {why}", String::from_utf8_lossy(&command.payload))
         }
         LogEvent::Role(role) => format!("is {role}"),
+        LogEvent::TransferFailed { why } => format!("transfer failed: {why}"),
         LogEvent::SendSnapshot { to } => format!("send a snapshot to {to}"),
         LogEvent::DiscardSnapshot(id) => format!("discard {id}"),
     }

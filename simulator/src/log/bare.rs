@@ -11,6 +11,7 @@ use synod_core::{
 };
 use synod_replica::{Actions, Host};
 
+use super::operator::{Operator, Wish};
 use super::quorums::least_with_both;
 use super::{LogAdapter, Watch, membership};
 use crate::clock::Time;
@@ -38,6 +39,7 @@ pub struct Bare<A: LogAdapter> {
     /// The reads under way: where, and the least index that may answer.
     open_reads: BTreeMap<ReadId, (usize, u64)>,
     sequences: Vec<u64>,
+    operator: Operator,
     reads_asked: u64,
     client_ops: u64,
     rare: RareCounts,
@@ -63,6 +65,8 @@ pub enum BareCall {
     Propose(Vec<Command>),
     /// Tell an index to read at.
     Read(ReadId, ReadMode),
+    /// Hand the leadership over.
+    Transfer(Option<NodeId>),
 }
 
 /// Entries decided after faults ended, before a cluster counts as healed: more than elections leave by themselves.
@@ -87,6 +91,7 @@ impl<A: LogAdapter> Bare<A> {
             read_indexes: ReadIndexes::default(),
             open_reads: BTreeMap::new(),
             sequences: vec![0; options.clients.clients as usize],
+            operator: Operator::new::<A>(options),
             reads_asked: 0,
             client_ops: 0,
             rare: RareCounts::default(),
@@ -118,6 +123,7 @@ impl<A: LogAdapter> Bare<A> {
                 self.open_reads.remove(&id);
                 self.rare[Rare::ReadFailed] += 1;
             }
+            LogEvent::TransferFailed { .. } => self.rare[Rare::TransferFailed] += 1,
             LogEvent::Refused { .. } => self.rare[Rare::Refused] += 1,
             LogEvent::SendSnapshot { .. } | LogEvent::DiscardSnapshot(_) => {
                 let what = format!("n{}: {event:?}, and nothing was compacted", moment.node + 1);
@@ -168,6 +174,7 @@ impl<A: LogAdapter> Subject for Bare<A> {
         let call = match call {
             BareCall::Propose(commands) => LogCall::Propose(commands),
             BareCall::Read(id, mode) => LogCall::Read { id, mode },
+            BareCall::Transfer(to) => LogCall::Transfer { to },
         };
         node.step(moment.now, Input::Call(call));
     }
@@ -251,6 +258,7 @@ impl<A: LogAdapter> Subject for Bare<A> {
                 format!("client {client} proposes {}", names.join(" "))
             }
             BareCall::Read(id, mode) => format!("client {client} reads {id} by {mode:?}"),
+            BareCall::Transfer(to) => format!("the leadership is to go to {to:?}"),
         }
     }
 
@@ -262,6 +270,10 @@ impl<A: LogAdapter> Subject for Bare<A> {
         rng: &mut Rng,
         agenda: &mut Agenda,
     ) -> Vec<(usize, BareCall)> {
+        if let Some(Wish { node, to }) = self.operator.wake(at, nodes) {
+            agenda.wakes.push((at + 1, client));
+            return vec![(node, BareCall::Transfer(to))];
+        }
         let leader = self.leader();
         // Without a leader there is little to ask for.
         let rest = if leader.is_none() { self.patience / 8 } else { 0 };
@@ -319,6 +331,7 @@ impl<A: LogAdapter> Subject for Bare<A> {
 
     fn heal(&mut self, at: Time, _: &[usize], _: &mut Rng, agenda: &mut Agenda) {
         let through = self.watch.lock().observer.decisions().through() + HEALED_ENTRIES;
+        self.operator.heal();
         self.healing = Some(Healing { through, reads: self.reads_asked });
         let clients = self.sequences.len() as u32;
         // Often enough that there is something to decide.

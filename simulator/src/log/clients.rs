@@ -356,7 +356,7 @@ impl Clients {
                 self.on_opened(node, token, result);
                 Ok(())
             }
-            ReplicaEvent::StatusChanged => Ok(()),
+            ReplicaEvent::StatusChanged | ReplicaEvent::Transferred { .. } => Ok(()),
             ReplicaEvent::Fatal(error) => Err(violation("fatal", format!("n{} stops: {error}", node + 1))),
         }
     }
@@ -708,6 +708,10 @@ pub(crate) fn describe_call(client: u32, call: &ClientCall) -> String {
             format!("attach {client} as session key {}, next {next}", session.0)
         }
         ClientCall::CloseSession { session } => format!("close session key {}", session.0),
+        ClientCall::Transfer { to, .. } => match to {
+            Some(to) => format!("hand the leadership to {to}"),
+            None => "hand the leadership over".to_owned(),
+        },
         ClientCall::Stop => "stop".to_owned(),
     };
     format!("client {client}, {call}")

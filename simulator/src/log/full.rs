@@ -13,6 +13,7 @@ use synod_replica::{
 
 use super::bare::{count_host, describe};
 use super::clients::Clients;
+use super::operator::Operator;
 use super::quorums::least_with_both;
 use super::{LogAdapter, Registers, Watch, membership};
 use crate::clock::Time;
@@ -34,6 +35,7 @@ pub struct Full<A: LogAdapter> {
     replica_config: ReplicaConfig,
     watch: Watch<A>,
     clients: Clients,
+    operator: Operator,
     /// For each node: how many of its applied commands were looked at.
     looked_at: Vec<usize>,
     rare: RareCounts,
@@ -95,6 +97,7 @@ impl<A: LogAdapter> Full<A> {
             watch: Watch::new(&membership),
             membership,
             clients: Clients::new(options.clients, options.patience, options.replicas, rng),
+            operator: Operator::new::<A>(options),
             looked_at: vec![0; options.replicas],
             rare: RareCounts::default(),
             actions: Actions::default(),
@@ -275,6 +278,9 @@ impl<A: LogAdapter> Subject for Full<A> {
         let applied = self.looked_at[moment.node] as u64;
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
+            if let ReplicaEvent::Transferred { token, result } = &event {
+                self.operator.answered(moment.node, *token, result)?;
+            }
             self.clients.on_event(moment.at, moment.node, leads, event, applied, agenda)?;
         }
         self.events = events;
@@ -306,6 +312,7 @@ impl<A: LogAdapter> Subject for Full<A> {
     ) -> Checked {
         self.count(last);
         self.keepers[node] = None;
+        self.operator.crashed(node);
         self.clients.crashed(at, node, agenda)?;
         self.on_disk[node] = disk.last_index();
         self.watch.crashed(node, kept, disk)?;
@@ -355,7 +362,9 @@ impl<A: LogAdapter> Subject for Full<A> {
         rng: &mut Rng,
         agenda: &mut Agenda,
     ) -> Vec<(usize, ClientCall)> {
-        self.clients.wake(at, client, nodes, rng, agenda)
+        let mut calls = self.clients.wake(at, client, nodes, rng, agenda);
+        calls.extend(self.operator.call(at, nodes));
+        calls
     }
 
     fn check(&mut self, moment: Moment, node: &Node<A>) -> Checked {
@@ -383,12 +392,14 @@ impl<A: LogAdapter> Subject for Full<A> {
         self.healed_at = self.watch.lock().observer.decisions().through();
         self.damages = Chance::NEVER;
         self.shelves.iter().for_each(Shelf::calm);
+        self.operator.heal();
         self.clients.heal(at, core, rng, agenda);
     }
 
     fn is_healed(&self, core: &[(usize, &Node<A>)]) -> bool {
         let nodes: Vec<usize> = core.iter().map(|(node, _)| *node).collect();
         self.clients.is_healed(&nodes)
+            && self.operator.is_content(|node| nodes.contains(&node))
             && core.iter().all(|(_, node)| node.status().applied.0 > self.healed_at)
     }
 
@@ -428,6 +439,7 @@ impl<A: LogAdapter> Subject for Full<A> {
         let mut rare = self.rare;
         rare[Rare::SnapshotRefused] += self.shelves.iter().map(Shelf::refused).sum::<u64>();
         rare += self.clients.rare;
+        rare += self.operator.rare;
         rare += watched.observer.rare();
         Tally { decided: watched.observer.decisions().through(), client_ops: self.clients.ended, rare }
     }

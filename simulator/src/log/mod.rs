@@ -4,6 +4,7 @@ mod bare;
 mod clients;
 mod full;
 pub mod leases;
+mod operator;
 pub(crate) mod quorums;
 mod registers;
 
@@ -47,6 +48,9 @@ pub trait LogAdapter: Sized + 'static {
 
     /// It goes on from snapshots: they are taken in a share of the seeds.
     const SNAPSHOTS: bool = false;
+
+    /// It hands leaderships over: it is asked to in a share of the seeds.
+    const TRANSFERS: bool = false;
 
     /// The quorums for a seed.
     fn quorums(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {

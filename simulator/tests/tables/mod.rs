@@ -357,7 +357,9 @@ impl<C: ProtocolConfig> Node<C> {
             ReplicaEvent::Proposed { token, result } => (token, result.map_err(|_| NoAnswer)),
             ReplicaEvent::Read { token, result } => (token, result.map_err(|_| NoAnswer)),
             ReplicaEvent::Fatal(error) => panic!("{error}"),
-            ReplicaEvent::SessionOpened { .. } | ReplicaEvent::StatusChanged => return,
+            ReplicaEvent::SessionOpened { .. }
+            | ReplicaEvent::Transferred { .. }
+            | ReplicaEvent::StatusChanged => return,
         };
         match &mut self.candidate {
             Some(seat) if seat.asks.contains_key(&token) => {

@@ -76,12 +76,16 @@ pub enum Claim {
     Term(u64),
     /// The sender campaigns in this term, with its own vote.
     Candidate(u64),
+    /// The same, because the leader of the term before asked the sender to.
+    Successor(u64),
     /// The sender voted for the receiver in this term.
     Vote(u64),
     /// The sender would vote for the receiver in this term.
     Supports(u64),
     /// The sender leads this term.
     Leads(u64),
+    /// The sender leads this term, and asks the receiver to lead the next one.
+    Succeed(u64),
     /// The sender holds what the leader of `term` has through `through`.
     Accepted {
         /// The leader's term.
@@ -156,6 +160,8 @@ struct Term {
     voted: [Option<usize>; NODES_MAX],
     /// For each node: a bit for everybody who said that they would vote for it.
     supporters: [u16; NODES_MAX],
+    /// The nodes that the leader of the term before asked to campaign in this one.
+    successors: u16,
 }
 
 impl<T: Terms> TermLedger<T> {
@@ -586,9 +592,15 @@ impl<T: Terms> LogObserver<T::Protocol> for TermLedger<T> {
                     *voted = Some(to);
                 }
                 Claim::Supports(term) => self.term(term)?.supporters[to] |= 1 << node,
-                Claim::Candidate(term) => {
-                    let supporters = self.term(term)?.supporters[node];
-                    pre_vote::check(node, term, supporters, &self.quorums)?;
+                Claim::Succeed(term) => self.term(term + 1)?.successors |= 1 << to,
+                Claim::Candidate(term) | Claim::Successor(term) => {
+                    let Term { supporters, successors, .. } = self.term(term)?;
+                    if let Claim::Successor(_) = claim {
+                        pre_vote::check_successor(node, term, *successors)?;
+                    } else {
+                        let supporters = supporters[node];
+                        pre_vote::check(node, term, supporters, &self.quorums)?;
+                    }
                     let voted = &mut self.term(term)?.voted[node];
                     votes::said(node, term, *voted, node)?;
                     *voted = Some(node);

@@ -23,7 +23,7 @@ pub fn check(node: usize, to: usize, claim: Claim, durable: Durable) -> Checked 
     let HardState { term: durable_term, vote } = durable.hard_state;
     let covered = match claim {
         Claim::Term(term) => durable_term >= term,
-        Claim::Candidate(term) | Claim::Leads(term) => {
+        Claim::Candidate(term) | Claim::Successor(term) | Claim::Leads(term) | Claim::Succeed(term) => {
             durable_term > term || (durable_term == term && vote == Some(node))
         }
         Claim::Vote(term) => durable_term > term || (durable_term == term && vote == Some(to)),
