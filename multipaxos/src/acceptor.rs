@@ -71,6 +71,11 @@ impl MultiPaxos {
         if checked_slot(first)? == LogIndex::ZERO {
             return Err(Rejection::Position);
         }
+        if self.loyalty.binds(now) {
+            // It would help somebody to lead beside the leader that it heard. Whoever campaigns asks again.
+            self.counters.prepares_ignored += 1;
+            return Ok(());
+        }
         match self.promised.prepare(ballot) {
             Err(late) => {
                 let rejected = Rejected { ballot, promised: late.promised };
@@ -209,6 +214,7 @@ impl MultiPaxos {
             }
         }
         self.election_at = now + self.election_wait;
+        self.loyalty.renew(now);
         Ok(true)
     }
 

@@ -1,5 +1,7 @@
 //! The bytes of messages and of the hard state: fixed layout, little-endian, bounds checked first.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use synod_core::{DecodeError, Entries, Loaded, LogIndex, NodeId, Wire, WireReader};
 
@@ -50,7 +52,8 @@ impl HardState {
 impl Wire for Message {
     fn wire_len(&self) -> usize {
         1 + match self {
-            Message::Canvass(_) | Message::Prepare(_) | Message::HeartbeatReply(_) => BALLOT_LEN + 8,
+            Message::Canvass(_) | Message::Prepare(_) => BALLOT_LEN + 8,
+            Message::HeartbeatReply(_) => BALLOT_LEN + 8 + 8,
             Message::CanvassReply(_) => BALLOT_LEN + 1 + BALLOT_LEN + 8,
             Message::Promise(promise) => BALLOT_LEN + 4 * 8 + promise.votes.wire_len(),
             Message::Accept(accept) => BALLOT_LEN + 2 * 8 + 1 + accept.entries.wire_len(),
@@ -107,9 +110,10 @@ impl Wire for Message {
                 out.put_u64_le(commit.0);
                 out.put_u64_le(round.0);
             }
-            Message::HeartbeatReply(HeartbeatReply { ballot, round }) => {
+            Message::HeartbeatReply(HeartbeatReply { ballot, round, loyal_for }) => {
                 tagged(out, HEARTBEAT_REPLY, *ballot);
                 out.put_u64_le(round.0);
+                out.put_u64_le(u64::try_from(loyal_for.as_nanos()).unwrap_or(u64::MAX));
             }
             Message::CommitNotice(CommitNotice { ballot, first, commit }) => {
                 tagged(out, COMMIT_NOTICE, *ballot);
@@ -167,9 +171,11 @@ impl Wire for Message {
                 commit: slot(from)?,
                 round: Round(from.u64()?),
             }),
-            HEARTBEAT_REPLY => {
-                Message::HeartbeatReply(HeartbeatReply { ballot: ballot(from)?, round: Round(from.u64()?) })
-            }
+            HEARTBEAT_REPLY => Message::HeartbeatReply(HeartbeatReply {
+                ballot: ballot(from)?,
+                round: Round(from.u64()?),
+                loyal_for: Duration::from_nanos(from.u64()?),
+            }),
             COMMIT_NOTICE => Message::CommitNotice(CommitNotice {
                 ballot: ballot(from)?,
                 first: slot(from)?,
@@ -308,9 +314,9 @@ mod tests {
                 "heartbeat 3.1 first 6 commit 7 round 8",
             ),
             (
-                Message::HeartbeatReply(HeartbeatReply { ballot, round }),
-                vec!["09", "3", "1", "8"],
-                "heartbeat-reply 3.1 round 8",
+                Message::HeartbeatReply(HeartbeatReply { ballot, round, loyal_for: Duration::from_nanos(4) }),
+                vec!["09", "3", "1", "8", "4"],
+                "heartbeat-reply 3.1 round 8 loyal for 4ns",
             ),
             (
                 Message::CommitNotice(CommitNotice { ballot, first, commit }),
@@ -395,7 +401,11 @@ mod tests {
                 5 => Message::Accepted(Accepted { ballot, through: first, decided: commit }),
                 6 => Message::Rejected(Rejected { ballot, promised: ballot }),
                 7 => Message::Heartbeat(Heartbeat { ballot, first, commit, round: Round(b) }),
-                8 => Message::HeartbeatReply(HeartbeatReply { ballot, round: Round(b) }),
+                8 => Message::HeartbeatReply(HeartbeatReply {
+                    ballot,
+                    round: Round(b),
+                    loyal_for: Duration::from_nanos(a),
+                }),
                 9 => Message::CommitNotice(CommitNotice { ballot, first, commit }),
                 10 => Message::Learn(Learn { from: first }),
                 _ => Message::Chosen(Chosen { from: first, decided: commit, trimmed: first, entries }),

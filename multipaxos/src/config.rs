@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_core::{ConfigError, ProtocolConfig, entries_message_bytes_max};
+use synod_core::{ClockBound, ConfigError, ProtocolConfig, entries_message_bytes_max};
 
 use crate::MultiPaxos;
 
@@ -33,6 +33,7 @@ pub struct MultiPaxosConfig {
     pub(crate) ahead_entries_max: usize,
     pub(crate) tail_bytes_max: usize,
     pub(crate) votes_to_all: bool,
+    pub(crate) lease_reads: Option<ClockBound>,
 }
 
 impl Default for MultiPaxosConfig {
@@ -51,6 +52,7 @@ impl Default for MultiPaxosConfig {
             ahead_entries_max: 256 * 1024,
             tail_bytes_max: 16 << 20,
             votes_to_all: false,
+            lease_reads: None,
         }
     }
 }
@@ -110,6 +112,27 @@ setters! {
     votes_to_all: bool,
 }
 
+impl MultiPaxosConfig {
+    /// Lets a leader answer [`ReadMode::Lease`](synod_core::ReadMode) without asking anybody, for as long as it knows from
+    /// its heartbeats that nobody else can be elected: about one election timeout from the start of a round that a
+    /// quorum answered, less what `clocks` takes off. Off by default.
+    ///
+    /// Such a read is linearizable if every clock keeps to `clocks`; any other read and every write is whatever clocks
+    /// do. To be turned on at every replica, with one election timeout: then each replica that heard a leader promises
+    /// nothing to anybody else for an election timeout, in no ballot, and one that was started again promises nothing
+    /// for as long. A replica where it is off gives no lease. (Paxos Made Live, section 5.2.)
+    #[must_use]
+    pub fn lease_reads(mut self, clocks: ClockBound) -> MultiPaxosConfig {
+        self.lease_reads = Some(clocks);
+        self
+    }
+
+    /// For how long a replica that heard a leader helps nobody else to lead; zero without lease reads.
+    pub(crate) fn loyalty(&self) -> Duration {
+        if self.lease_reads.is_some() { self.election_timeout } else { Duration::ZERO }
+    }
+}
+
 impl ProtocolConfig for MultiPaxosConfig {
     type Protocol = MultiPaxos;
 
@@ -146,6 +169,9 @@ impl ProtocolConfig for MultiPaxosConfig {
         }
         if self.ahead_entries_max > AHEAD_ENTRIES_MAX {
             return wrong("ahead_entries_max", "must be at most 2^20");
+        }
+        if self.lease_reads.is_some_and(|clocks| clocks.held(self.election_timeout).is_zero()) {
+            return wrong("lease_reads", "must leave something of an election timeout");
         }
         Ok(())
     }
@@ -190,6 +216,7 @@ mod tests {
             (ok().tail_bytes_max(0), "tail_bytes_max"),
             (ok().ahead_entries_max(65_535), "ahead_entries_max"),
             (ok().ahead_entries_max(usize::MAX), "ahead_entries_max"),
+            (ok().lease_reads(ClockBound::new(0, ms(150)).unwrap()), "lease_reads"),
         ];
         for (config, setting) in wrong {
             assert_eq!(config.validate().unwrap_err().setting, setting);

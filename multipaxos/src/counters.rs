@@ -60,6 +60,10 @@ pub struct Counters {
     pub commit_notices: u64,
     /// Rounds begun for reads.
     pub read_rounds: u64,
+    /// Reads that a lease answered.
+    pub lease_reads: u64,
+    /// Prepares left unanswered because another leader was promised to wait for.
+    pub prepares_ignored: u64,
 }
 
 impl Counters {

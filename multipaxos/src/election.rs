@@ -77,6 +77,11 @@ impl MultiPaxos {
     /// Nobody was heard for long: asks who would promise, so that a ballot is used only where it can win, and a
     /// leader that is heard by enough is left alone.
     pub(crate) fn on_election_due(&mut self, now: Instant, effects: &mut Effects) {
+        // Each wait is an election timeout or longer from the last word of a leader, and from a start.
+        debug_assert!(
+            !self.loyalty.binds(now),
+            "a replica keeps its promise to a leader, towards itself too"
+        );
         self.become_follower(now, None, effects);
         self.draw_election_wait(now);
         if self.learning.awaits_snapshot() {
@@ -108,7 +113,7 @@ impl MultiPaxos {
             return Err(Rejection::Ballot);
         }
         checked_slot(decided)?;
-        let hears = self.hears_leader(now);
+        let hears = self.hears_leader(now) || self.loyalty.binds(now);
         self.counters.support_denied += u64::from(hears);
         // A ballot that is too low is no reason to deny: the asker will take one above all that it is told of.
         let reply = CanvassReply { ballot, granted: !hears, seen: self.seen, decided: self.decided };

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use synod_core::{Command, Entries, Entry, Instant, LogEvent, LogIndex, NodeId, NodeSet, Refusal, WriteId};
+use synod_core::{
+    Command, Entries, Entry, Instant, LeaderLease, LogEvent, LogIndex, NodeId, NodeSet, Refusal, WriteId,
+};
 
 use crate::ballot::Ballot;
 use crate::counters::Rejection;
@@ -112,7 +114,9 @@ impl MultiPaxos {
             progressed: true,
             heartbeat_at: now + self.config.heartbeat_interval,
             notice: None,
-            reads: Reads::default(),
+            reads: Reads::new(
+                self.config.lease_reads.map(|clocks| LeaderLease::new(clocks, self.config.loyalty())),
+            ),
         }));
         self.followed = ballot;
         self.lost = 0;
@@ -122,7 +126,7 @@ impl MultiPaxos {
             self.propose_entries(now, entries, weight, effects);
         }
         // Whoever has nothing to accept is to hear of the new leader too.
-        self.send_heartbeats(effects);
+        self.send_heartbeats(now, effects);
     }
 
     pub(crate) fn on_propose(&mut self, mut commands: Vec<Command>, effects: &mut Effects) {
@@ -185,7 +189,7 @@ impl MultiPaxos {
         }
         self.count_votes();
         self.answer_reads(effects);
-        self.start_read_round(effects);
+        self.start_read_round(now, effects);
         self.send_accepts(now, effects);
         self.arm_notice(now);
     }
@@ -303,7 +307,7 @@ impl MultiPaxos {
                 peer.retry_probe();
             }
         }
-        self.send_heartbeats(effects);
+        self.send_heartbeats(now, effects);
     }
 
     fn on_notice_due(&mut self, decided: LogIndex, effects: &mut Effects) {

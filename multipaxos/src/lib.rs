@@ -152,11 +152,14 @@
 //! - *Elections are sticky*: who hears a leader supports nobody else, and a leader that hears no replication quorum
 //!   steps down. So a replica that can reach everybody leads, and one that cannot disturbs nobody. Campaigns that are
 //!   lost double the spread of the next wait.
+//! - *Lease reads* (Paxos Made Live, 5.2) rest on promises that are said: who hears a leader answers a heartbeat with how
+//!   long it will promise nobody a ballot, and promises nobody one for as long after a restart. The leader counts from
+//!   before it asked, less what the bound on clocks takes off. Off by default ([`MultiPaxosConfig::lease_reads`]).
 //! - *A new leader decides no slot of its own before it serves reads*: it waits only for what it proposed again.
 //!
 //! # Not here yet
 //!
-//! - *Membership change, leadership transfer, lease reads, Fast Paxos.*
+//! - *Membership change, leadership transfer, Fast Paxos.*
 //!
 //! # Features
 //!

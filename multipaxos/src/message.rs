@@ -1,6 +1,7 @@
 //! What replicas say to each other: one struct per message.
 
 use std::fmt;
+use std::time::Duration;
 
 use synod_core::{Entries, Loaded, LogIndex};
 
@@ -157,6 +158,9 @@ pub struct HeartbeatReply {
     pub ballot: Ballot,
     /// The round that is answered.
     pub round: Round,
+    /// For how long the sender helps nobody else to lead, from when it heard the round; zero without lease reads.
+    /// Nanoseconds on the wire.
+    pub loyal_for: Duration,
 }
 
 /// From a leader to a peer that no accept has told of the latest watermark. Wants no answer.
@@ -236,7 +240,12 @@ impl fmt::Display for Message {
             Message::Heartbeat(m) => {
                 write!(f, "heartbeat {} first {} commit {} {}", m.ballot, m.first, m.commit, m.round)
             }
-            Message::HeartbeatReply(m) => write!(f, "heartbeat-reply {} {}", m.ballot, m.round),
+            Message::HeartbeatReply(m) if m.loyal_for.is_zero() => {
+                write!(f, "heartbeat-reply {} {}", m.ballot, m.round)
+            }
+            Message::HeartbeatReply(m) => {
+                write!(f, "heartbeat-reply {} {} loyal for {:?}", m.ballot, m.round, m.loyal_for)
+            }
             Message::CommitNotice(m) => {
                 write!(f, "commit-notice {} first {} commit {}", m.ballot, m.first, m.commit)
             }

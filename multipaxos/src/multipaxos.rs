@@ -7,9 +7,9 @@ use std::time::Duration;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use synod_core::{
-    ConfigError, Described, IndexRange, Input, Instant, LogCall, LogEvent, LogIndex, Machine, Membership,
-    NodeId, NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Reign, Role, Route, Stamp,
-    Start, Status, TransferRefusal, Wire, WriteId,
+    ConfigError, Described, IndexRange, Input, Instant, LeasePromise, LogCall, LogEvent, LogIndex, Machine,
+    Membership, NodeId, NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Reign, Role,
+    Route, Stamp, Start, Status, TransferRefusal, Wire, WriteId,
 };
 
 use crate::acceptor::Serving;
@@ -50,6 +50,8 @@ pub struct MultiPaxos {
     pub(crate) vote_write: WriteId,
     /// Everything through here is gone from the log.
     pub(crate) trimmed: LogIndex,
+    /// What leaders may rely on for lease reads.
+    pub(crate) loyalty: LeasePromise,
     /// Promises and lessons that wait for the storage.
     pub(crate) serving: Serving,
     pub(crate) disk: Disk,
@@ -207,6 +209,8 @@ impl Machine for MultiPaxos {
         let trimmed = recovered.compacted.map_or(LogIndex::ZERO, |(index, _)| index);
         let decided = decided.max(trimmed);
         let votes = Votes::recover(&recovered, decided, promised).map_err(|what| OpenError::Log { what })?;
+        let alone = membership.quorums().is_election_quorum(&[node].into_iter().collect());
+        let loyalty = LeasePromise::at_start(config.loyalty(), now, recovered.hard_state.is_some() && !alone);
         let mut replica = MultiPaxos {
             node,
             voter: membership.quorums().members().contains(node),
@@ -218,6 +222,7 @@ impl Machine for MultiPaxos {
             votes,
             vote_write: WriteId(0),
             trimmed,
+            loyalty,
             serving: Serving::default(),
             disk: Disk { in_flight: VecDeque::new(), persisted: WriteId(0), progress_at: now },
             decided,
@@ -253,7 +258,7 @@ impl Machine for MultiPaxos {
             Input::Persisted(id) => self.on_persisted(now, id, effects),
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
-            Input::Call(LogCall::Read { id, .. }) => self.on_read(id, effects),
+            Input::Call(LogCall::Read { id, mode }) => self.on_read(now, id, mode, effects),
             Input::Call(LogCall::Transfer { .. }) => {
                 effects.event(LogEvent::TransferFailed { why: TransferRefusal::Unsupported });
             }

@@ -80,7 +80,11 @@ fn message() -> impl Strategy<Value = Message> {
                 11 => Message::Accepted(Accepted { ballot, through: first, decided: commit }),
                 12 => Message::Rejected(Rejected { ballot, promised: other }),
                 13 => Message::Heartbeat(Heartbeat { ballot, first, commit, round: Round(c) }),
-                14 => Message::HeartbeatReply(HeartbeatReply { ballot, round: Round(a) }),
+                14 => Message::HeartbeatReply(HeartbeatReply {
+                    ballot,
+                    round: Round(a),
+                    loyal_for: std::time::Duration::from_nanos(c),
+                }),
                 15 if yes => Message::CommitNotice(CommitNotice { ballot, first, commit }),
                 15 => Message::Learn(Learn { from: first }),
                 _ => {
@@ -208,7 +212,15 @@ fn each_kind_of_nonsense_is_counted_by_its_name() {
         (2, beat(ballot(5, 2), 1, u64::MAX), Rejection::Position),
         (2, Message::Learn(Learn { from: LogIndex(0) }), Rejection::Position),
         (2, accepted(99), Rejection::Unasked),
-        (2, Message::HeartbeatReply(HeartbeatReply { ballot: mine, round: Round(99) }), Rejection::Unasked),
+        (
+            2,
+            Message::HeartbeatReply(HeartbeatReply {
+                ballot: mine,
+                round: Round(99),
+                loyal_for: std::time::Duration::ZERO,
+            }),
+            Rejection::Unasked,
+        ),
         (2, Message::Rejected(Rejected { ballot: mine, promised: ballot(0, 2) }), Rejection::Ballot),
     ];
     for (from, message, why) in table {

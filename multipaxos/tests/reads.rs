@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use harness::{Cluster, TIMEOUT, ballot};
 use synod_core::{LogEvent, LogIndex, ReadId};
 use synod_multipaxos::{HeartbeatReply, Message, Prepare, Rejected, Round};
@@ -48,7 +50,7 @@ fn a_late_reply_to_an_earlier_ballot_of_the_same_leader_confirms_nothing() {
     assert!(mine > earlier);
     cluster.read(1, 7);
     let round = last_round(&mut cluster);
-    let reply = |ballot| Message::HeartbeatReply(HeartbeatReply { ballot, round });
+    let reply = |ballot| Message::HeartbeatReply(HeartbeatReply { ballot, round, loyal_for: Duration::ZERO });
     cluster.receive(2, 1, reply(earlier));
     assert!(!is_ready(&mut cluster));
     cluster.receive(2, 1, reply(mine));

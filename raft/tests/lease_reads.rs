@@ -75,6 +75,28 @@ fn a_lease_ends_one_election_timeout_after_its_round_was_sent_and_then_a_quorum_
 }
 
 #[test]
+fn a_lease_is_shorter_by_what_clocks_may_differ() {
+    let clocks = ClockBound::new(100_000, Duration::from_millis(1)).unwrap();
+    let mut cluster = Cluster::with(3, Raft::config().lease_reads(clocks), &[]);
+    cluster.elect(1);
+    cluster.advance(HEARTBEAT);
+    cluster.take_events(1);
+    let sent = cluster.now;
+    cluster.isolate(1);
+    let held = clocks.held(TIMEOUT);
+    assert!(
+        held < TIMEOUT * 9 / 11,
+        "a follower's clock may be a tenth too fast, and the leader's a tenth too slow"
+    );
+    cluster.now = sent + (held - Duration::from_nanos(1));
+    read(&mut cluster, 1);
+    assert_eq!(cluster.take_events(1), [ready(1, 1)]);
+    cluster.now = sent + held;
+    read(&mut cluster, 2);
+    assert_eq!(cluster.take_events(1), []);
+}
+
+#[test]
 fn an_answer_that_took_long_makes_the_lease_no_longer() {
     let mut cluster = leased(3);
     cluster.now += HEARTBEAT;

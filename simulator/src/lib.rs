@@ -79,6 +79,7 @@ pub mod network;
 pub mod queue;
 pub mod rng;
 pub mod shelf;
+mod siege;
 pub mod sim_disk;
 
 pub mod basicpaxos;

@@ -59,6 +59,10 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
             .ahead_entries_max(undecided * rng.pick(&[1, 2, 16]))
             .tail_bytes_max(rng.pick(&[1, 600, 5_000, 32 << 20]))
             .votes_to_all(rng.pick(&[false, false, true]));
+        let config = match options.node.lease_reads {
+            Some(clocks) => config.lease_reads(clocks),
+            None => config,
+        };
         (config, bounds)
     }
 
@@ -84,7 +88,9 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
             Message::Accepted(Accepted { through, decided, .. }) => (6, through.0, decided.0),
             Message::Rejected(Rejected { promised, .. }) => (7, promised.round, promised.node.0),
             Message::Heartbeat(Heartbeat { commit, round, .. }) => (8, commit.0, round.0),
-            Message::HeartbeatReply(HeartbeatReply { round, .. }) => (9, round.0, 0),
+            Message::HeartbeatReply(HeartbeatReply { round, loyal_for, .. }) => {
+                (9, round.0, loyal_for.as_nanos() as u64)
+            }
             Message::CommitNotice(CommitNotice { commit, .. }) => (10, commit.0, 0),
             Message::Learn(Learn { from }) => (11, from.0, 0),
             Message::Chosen(Chosen { from, entries, .. }) => (12, from.0, entries.len() as u64),
@@ -116,6 +122,7 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
         rare[Rare::RequestIgnored] += counters.support_denied;
         rare[Rare::ProbedAgain] += counters.fallbacks;
         rare[Rare::ReadRound] += counters.read_rounds;
+        rare[Rare::LeaseRead] += counters.lease_reads;
         rare[Rare::Preempted] += counters.preempted;
         rare[Rare::ProposedAgain] += counters.proposed_again;
         rare[Rare::HoleFilled] += counters.holes_filled;
@@ -194,6 +201,7 @@ const EXPECTED: &[Rare] = &[
     Rare::CommitNotice,
     Rare::ProbedAgain,
     Rare::ReadRound,
+    Rare::LeaseRead,
     Rare::Held,
     Rare::StaleSender,
     Rare::StaleReceiver,

@@ -127,7 +127,7 @@ fn length<S: Subject>(world: &mut World<S>) -> Time {
     world.rng.log_between((patience / 16).max(MICROSECOND), patience * 16)
 }
 
-fn crash<S: Subject>(world: &mut World<S>, node: usize, kind: Fault) -> Checked {
+pub(crate) fn crash<S: Subject>(world: &mut World<S>, node: usize, kind: Fault) -> Checked {
     if world.may_crash(node) { world.crash_and_return(node, kind) } else { Ok(()) }
 }
 
@@ -241,6 +241,6 @@ fn all_pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Every link between the two groups, both ways.
-fn between(one: &[usize], other: &[usize]) -> Vec<(usize, usize)> {
+pub(crate) fn between(one: &[usize], other: &[usize]) -> Vec<(usize, usize)> {
     one.iter().flat_map(|a| other.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect()
 }

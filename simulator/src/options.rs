@@ -10,6 +10,7 @@ use crate::fault::{Fault, FaultSet};
 use crate::hash::mix;
 use crate::network::Weather;
 use crate::rng::{Chance, Rng};
+use crate::siege;
 use crate::sim_disk::DeviceFaults;
 
 /// Everything about a seed that is fixed before it starts.
@@ -196,16 +197,32 @@ impl Options {
         if own.chance(engine) {
             options.draw_engine(&mut own);
         }
-        // No lease is worth anything where clocks jump.
         let mut own = Rng::new(mix(seed, LEASE_STREAM));
-        if own.below(3) == 0 && !options.faults.has(Fault::ClockJump) {
-            let guard = Duration::from_nanos(own.pick(&[0, patience / 20]));
-            let bound =
-                ClockBound::new(drift_ppm_max as u32, guard).expect("clocks of the simulation drift by less");
-            options.node.lease_reads = Some(bound);
-            options.clients.lease_reads = Chance::percent(own.pick(&[50, 100]));
+        if own.below(3) == 0 {
+            options.draw_leases(&mut own);
         }
         options
+    }
+
+    /// Leaders answer under a lease, and where several things go wrong, somebody aims at that.
+    fn draw_leases(&mut self, rng: &mut Rng) {
+        match self.profile {
+            Profile::Single(Fault::ClockJump) => return,
+            Profile::Calm | Profile::Single(_) => {}
+            Profile::Some | Profile::All => {
+                // No lease is worth anything where clocks jump.
+                let others = self.faults.iter().filter(|fault| *fault != Fault::ClockJump);
+                self.faults = others.chain(siege::FAULTS).collect();
+                self.adversary = true;
+                // Who is to lead next must not lack what was decided meanwhile: there is often little to decide.
+                self.clients.reads =
+                    rng.pick(&[self.clients.reads, Chance::percent(95), Chance::percent(99)]);
+            }
+        }
+        let guard = Duration::from_nanos(rng.pick(&[0, self.patience / 20]));
+        let bound = ClockBound::new(self.node.drift_ppm_max as u32, guard);
+        self.node.lease_reads = Some(bound.expect("clocks of the simulation drift by less"));
+        self.clients.lease_reads = Chance::percent(rng.pick(&[50, 100]));
     }
 
     /// The log engine runs: its segments, and what goes wrong with its devices.

@@ -15,6 +15,7 @@ use crate::options::Options;
 use crate::queue::Queue;
 use crate::rare::{Rare, RareCounts};
 use crate::rng::{Chance, Rng};
+use crate::siege;
 use crate::subject::{Agenda, Moment, NodeState, NodeView, Output, Subject, Tally};
 use crate::trace::{Kind, Trace, What};
 
@@ -99,6 +100,7 @@ pub(crate) enum Event<S: Subject> {
     Mend { cut: CutId },
     Nemesis,
     Adversary,
+    Storm { leader: u8, loyal: Vec<u8> },
 }
 
 /// How a seed went.
@@ -271,6 +273,7 @@ impl<S: Subject> World<S> {
             }
             Event::Nemesis => self.on_nemesis(),
             Event::Adversary => self.on_adversary(),
+            Event::Storm { leader, loyal } => self.on_storm(leader, &loyal),
             event => self.on_input(event),
         }
     }
@@ -850,6 +853,11 @@ impl<S: Subject> World<S> {
         }
     }
 
+    /// Something happens after a while.
+    pub(crate) fn schedule(&mut self, after: Time, event: Event<S>) {
+        self.queue.push(self.at + after, event);
+    }
+
     /// Links stop carrying for a while.
     pub(crate) fn cut(&mut self, kind: Fault, links: Vec<(usize, usize)>, length: Time) {
         if let Some(trace) = &mut self.trace {
@@ -879,10 +887,22 @@ impl<S: Subject> World<S> {
         if !matches!(self.phase, Phase::Faults) {
             return Ok(());
         }
-        let done = nemesis::harass(self);
+        let done = if siege::is_possible(self) && self.rng.coin() {
+            siege::begin(self)
+        } else {
+            nemesis::harass(self)
+        };
         let at = self.at + self.rng.exponential(self.options.adversary_interval) + MICROSECOND;
         self.queue.push(at, Event::Adversary);
         done
+    }
+
+    fn on_storm(&mut self, leader: u8, loyal: &[u8]) -> Checked {
+        if !matches!(self.phase, Phase::Faults) {
+            return Ok(());
+        }
+        let loyal: Vec<usize> = loyal.iter().copied().map(usize::from).collect();
+        siege::storm(self, leader.into(), &loyal)
     }
 
     // --- phases ---

@@ -289,11 +289,15 @@ impl<A: LogAdapter> Subject for Bare<A> {
             return Vec::new();
         }
         if rng.chance(self.reads) {
+            let leased = self.lease_reads != Chance::NEVER && rng.chance(self.lease_reads);
+            let mode = if leased { ReadMode::Lease } else { ReadMode::Barrier };
+            // Often from somebody who says that it leads, and perhaps does no more.
+            let leads = |at: &usize| nodes[*at].leads && nodes[*at].up && nodes[*at].open;
+            let leading: Vec<usize> = (0..nodes.len()).filter(leads).collect();
+            let node = if leased && !leading.is_empty() && rng.coin() { rng.pick(&leading) } else { node };
             self.reads_asked += 1;
             let id = ReadId(self.reads_asked);
             self.open_reads.insert(id, (node, self.read_indexes.begin()));
-            let leased = self.lease_reads != Chance::NEVER && rng.chance(self.lease_reads);
-            let mode = if leased { ReadMode::Lease } else { ReadMode::Barrier };
             return vec![(node, BareCall::Read(id, mode))];
         }
         let commands = (0..=rng.exponential(2).min(15))
