@@ -77,6 +77,7 @@ fn the_report_is_one_json_object_with_its_fields_in_order_and_every_fault() {
         "drift",
         "clock_jump",
         "torn_write",
+        "transfer",
         "bit_rot",
         "misdirected_write",
         "lost_write",
