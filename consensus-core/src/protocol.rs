@@ -236,7 +236,7 @@ pub enum TransferRefusal {
         /// To whom.
         to: NodeId,
     },
-    /// This protocol has no way to hand a leadership over.
+    /// This protocol has no way to hand a leadership over, or not with these settings.
     #[error("this protocol hands no leadership over")]
     Unsupported,
     /// There was no later reign within an election timeout. The leader goes on.

@@ -8,7 +8,7 @@ use synod_core::{DecodeError, Entries, Loaded, LogIndex, NodeId, Wire, WireReade
 use crate::ballot::Ballot;
 use crate::message::{
     Accept, Accepted, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn, Message,
-    Prepare, Promise, Rejected, Round, SLOT_MAX,
+    Prepare, Promise, Rejected, Round, SLOT_MAX, Succeed,
 };
 
 /// What a replica must never forget beside its log.
@@ -61,6 +61,7 @@ impl Wire for Message {
             Message::Rejected(_) => 2 * BALLOT_LEN,
             Message::Heartbeat(_) => BALLOT_LEN + 3 * 8,
             Message::Learn(_) => 8,
+            Message::Succeed(_) => BALLOT_LEN,
             Message::Chosen(chosen) => 3 * 8 + chosen.entries.wire_len(),
         }
     }
@@ -131,6 +132,7 @@ impl Wire for Message {
                 }
                 entries.encode(out);
             }
+            Message::Succeed(Succeed { ballot }) => tagged(out, SUCCEED, *ballot),
         }
     }
 
@@ -188,6 +190,7 @@ impl Wire for Message {
                 trimmed: slot(from)?,
                 entries: Entries::decode(from)?,
             }),
+            SUCCEED => Message::Succeed(Succeed { ballot: ballot(from)? }),
             value => {
                 return Err(DecodeError::Unknown { what: "multi-paxos message", value: u64::from(value) });
             }
@@ -234,6 +237,7 @@ const HEARTBEAT_REPLY: u8 = 9;
 const COMMIT_NOTICE: u8 = 10;
 const LEARN: u8 = 11;
 const CHOSEN: u8 = 12;
+const SUCCEED: u8 = 13;
 
 #[cfg(test)]
 mod tests {
@@ -334,6 +338,7 @@ mod tests {
                 [&["0c", "6", "7", "4"][..], &entry].concat(),
                 "chosen from 6 decided 7 trimmed 4 entries 6..7 [3.1]",
             ),
+            (Message::Succeed(Succeed { ballot }), vec!["0d", "3", "1"], "succeed 3.1"),
         ];
         for (message, parts, line) in table {
             // A part of one digit is a number of eight bytes, any other is hexadecimal.
@@ -365,8 +370,8 @@ mod tests {
         let version = DecodeError::Unknown { what: "hard state version", value: 2 };
         assert_eq!(HardState::from_bytes(Bytes::from(later)), Err(version));
         let mut unknown = Message::Learn(Learn { from: LogIndex(1) }).to_bytes().to_vec();
-        unknown[0] = 13;
-        let tag = DecodeError::Unknown { what: "multi-paxos message", value: 13 };
+        unknown[0] = 14;
+        let tag = DecodeError::Unknown { what: "multi-paxos message", value: 14 };
         assert_eq!(Message::from_bytes(Bytes::from(unknown)), Err(tag));
         let beyond = Message::Learn(Learn { from: SLOT_MAX.next() }).to_bytes();
         assert_eq!(Message::from_bytes(beyond), Err(DecodeError::Impossible { what: "slot" }));
@@ -377,7 +382,7 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Message> {
         let numbers = (1u64..9, 1u64..9, 0u64..1 << 60, 0u64..1 << 60, any::<bool>(), 0usize..5);
-        (0u8..12, numbers).prop_map(|(kind, (round, node, a, b, granted, count))| {
+        (0u8..13, numbers).prop_map(|(kind, (round, node, a, b, granted, count))| {
             let ballot = Ballot { round, node: NodeId(node) };
             let (first, commit) = (LogIndex(a), LogIndex(b));
             let entries = some_entries(a + 1, count);
@@ -408,7 +413,8 @@ mod tests {
                 }),
                 9 => Message::CommitNotice(CommitNotice { ballot, first, commit }),
                 10 => Message::Learn(Learn { from: first }),
-                _ => Message::Chosen(Chosen { from: first, decided: commit, trimmed: first, entries }),
+                11 => Message::Chosen(Chosen { from: first, decided: commit, trimmed: first, entries }),
+                _ => Message::Succeed(Succeed { ballot }),
             }
         })
     }

@@ -58,6 +58,12 @@ pub struct Counters {
     pub decided_by_votes: u64,
     /// Watermarks sent alone.
     pub commit_notices: u64,
+    /// Times this leader began to hand its leadership over.
+    pub transfers: u64,
+    /// Campaigns that a leader asked this replica to begin.
+    pub successions: u64,
+    /// Campaigns won of those that a leader asked for.
+    pub successions_won: u64,
     /// Rounds begun for reads.
     pub read_rounds: u64,
     /// Reads that a lease answered.

@@ -19,6 +19,8 @@ use crate::multipaxos::{Effects, HINT_EVERY, MultiPaxos, State, checked_slot};
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) ballot: Ballot,
+    /// The leader asked for this campaign.
+    transfer: bool,
     /// How far each acceptor's promise has come, this replica's own included.
     pledges: Vec<Pledge>,
     /// The load of this replica's own votes.
@@ -91,7 +93,7 @@ impl MultiPaxos {
         let Some(ballot) = self.seen.next_of(self.node) else { return };
         let support: NodeSet = [self.node].into_iter().collect();
         if self.is_supported(&support) {
-            self.campaign(now, ballot, effects);
+            self.campaign(now, ballot, false, effects);
             return;
         }
         self.counters.canvasses += 1;
@@ -149,7 +151,7 @@ impl MultiPaxos {
         if self.is_supported(&support) {
             // Somebody may have seen a higher one since.
             if let Some(ballot) = self.seen.next_of(self.node) {
-                self.campaign(now, ballot.max(asked), effects);
+                self.campaign(now, ballot.max(asked), false, effects);
             }
         }
         Ok(())
@@ -167,8 +169,8 @@ impl MultiPaxos {
     // --- the campaign: phase 1 ---
 
     /// Promises its own ballot, durably, before anybody hears of it: so no life of a node uses a ballot of
-    /// another one.
-    fn campaign(&mut self, now: Instant, ballot: Ballot, effects: &mut Effects) {
+    /// another one. With `transfer` it is the leader's wish.
+    pub(crate) fn campaign(&mut self, now: Instant, ballot: Ballot, transfer: bool, effects: &mut Effects) {
         let raised = self.promised.prepare(ballot);
         assert_eq!(raised, Ok(true), "PX5: a ballot is used once");
         self.state = State::Follower(None);
@@ -185,6 +187,7 @@ impl MultiPaxos {
         });
         let candidate = Candidate {
             ballot,
+            transfer,
             pledges: pledges.collect(),
             own_load,
             watermark: (self.decided, self.node),
@@ -308,6 +311,7 @@ impl MultiPaxos {
         }
         let gathered = std::mem::take(&mut candidate.gathered);
         let ballot = candidate.ballot;
+        self.counters.successions_won += u64::from(candidate.transfer);
         let again = self.choose_values(ballot, gathered);
         self.become_leader(now, ballot, again, effects);
     }

@@ -14,6 +14,7 @@ use crate::multipaxos::{Effects, MultiPaxos, State, checked_slot};
 use crate::progress::{Progress, Room};
 use crate::proposals::{Proposals, Weighed};
 use crate::read::Reads;
+use crate::transfer::Transfer;
 
 /// What only a leader has.
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ pub(crate) struct Leader {
     heartbeat_at: Instant,
     notice: Option<Notice>,
     pub(crate) reads: Reads,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 /// A watermark that some peer was not told of yet.
@@ -52,7 +54,8 @@ struct Notice {
 
 impl Leader {
     pub(crate) fn next_deadline(&self) -> Instant {
-        self.notice.map_or(self.heartbeat_at, |notice| notice.at.min(self.heartbeat_at))
+        let others = [self.notice.map(|notice| notice.at), self.transfer.map(|transfer| transfer.until)];
+        others.into_iter().flatten().fold(self.heartbeat_at, Instant::min)
     }
 
     pub(crate) fn peer(&mut self, node: NodeId) -> Option<&mut Progress> {
@@ -63,7 +66,7 @@ impl Leader {
         self.peers.iter().find(|peer| peer.node == node).map_or(Round::default(), |peer| peer.confirmed)
     }
 
-    fn accepted(&self, node: NodeId) -> LogIndex {
+    pub(crate) fn accepted(&self, node: NodeId) -> LogIndex {
         self.peers.iter().find(|peer| peer.node == node).map_or(LogIndex::ZERO, Progress::accepted)
     }
 
@@ -117,6 +120,7 @@ impl MultiPaxos {
             reads: Reads::new(
                 self.config.lease_reads.map(|clocks| LeaderLease::new(clocks, self.config.loyalty())),
             ),
+            transfer: None,
         }));
         self.followed = ballot;
         self.lost = 0;
@@ -131,7 +135,12 @@ impl MultiPaxos {
 
     pub(crate) fn on_propose(&mut self, mut commands: Vec<Command>, effects: &mut Effects) {
         let why = self.not_leader();
-        let State::Leader(leader) = &mut self.state else {
+        let (leader, why) = match &mut self.state {
+            State::Leader(leader) if leader.transfer.is_none() => (Some(leader), why),
+            State::Leader(_) => (None, Refusal::Transferring),
+            _ => (None, why),
+        };
+        let Some(leader) = leader else {
             for command in commands {
                 effects.event(LogEvent::Refused { command, why });
             }
@@ -191,6 +200,7 @@ impl MultiPaxos {
         self.answer_reads(effects);
         self.start_read_round(now, effects);
         self.send_accepts(now, effects);
+        self.press_transfer(effects);
         self.arm_notice(now);
     }
 
@@ -280,6 +290,7 @@ impl MultiPaxos {
             leader.notice = None;
             self.on_notice_due(notice.decided, effects);
         }
+        self.check_transfer(now, effects);
         let State::Leader(leader) = &mut self.state else { return };
         if now < leader.heartbeat_at {
             return;
@@ -300,6 +311,9 @@ impl MultiPaxos {
             return;
         }
         leader.heartbeat_at = now + self.config.heartbeat_interval;
+        if let Some(transfer) = &mut leader.transfer {
+            transfer.told = false;
+        }
         for peer in &mut leader.peers {
             if peer.lose_patience(now, 2 * self.config.heartbeat_interval) {
                 self.counters.fallbacks += 1;

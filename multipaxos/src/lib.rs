@@ -111,6 +111,7 @@
 //! | [`CommitNotice`] | leader, peer | what is decided, when no accept tells it | 2.3 |
 //! | [`Learn`] | who is behind, anybody | which values were chosen from here on? | 2.3 |
 //! | [`Chosen`] | who knows, asker | these; or: not here | 2.3 |
+//! | [`Succeed`] | leader, its successor | campaign now | - |
 //!
 //! # Invariants, and where each is kept
 //!
@@ -155,11 +156,14 @@
 //! - *Lease reads* (Paxos Made Live, 5.2) rest on promises that are said: who hears a leader answers a heartbeat with how
 //!   long it will promise nobody a ballot, and promises nobody one for as long after a restart. The leader counts from
 //!   before it asked, less what the bound on clocks takes off. Off by default ([`MultiPaxosConfig::lease_reads`]).
+//! - *Leadership transfer*: the leader stops proposing, waits until its successor has voted for everything, and has it
+//!   campaign ([`Succeed`]), again with every heartbeat; after one election timeout it goes on. Not with lease reads on:
+//!   then nobody would promise the successor anything.
 //! - *A new leader decides no slot of its own before it serves reads*: it waits only for what it proposed again.
 //!
 //! # Not here yet
 //!
-//! - *Membership change, leadership transfer, Fast Paxos.*
+//! - *Membership change, leadership transfer with lease reads on, Fast Paxos.*
 //!
 //! # Features
 //!
@@ -184,6 +188,7 @@ mod leader;
 mod learner;
 mod read;
 mod snapshot;
+mod transfer;
 mod witness;
 
 mod multipaxos;
@@ -194,6 +199,6 @@ pub use config::MultiPaxosConfig;
 pub use counters::{Counters, Rejection};
 pub use message::{
     Accept, Accepted, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn, Message,
-    Prepare, Promise, Rejected, Round,
+    Prepare, Promise, Rejected, Round, Succeed,
 };
 pub use multipaxos::MultiPaxos;

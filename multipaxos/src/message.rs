@@ -48,6 +48,8 @@ pub enum Message {
     Learn(Learn),
     /// Answers [`Learn`].
     Chosen(Chosen),
+    /// Has a follower campaign at once.
+    Succeed(Succeed),
 }
 
 /// From a replica that hears no leader to every acceptor: would you promise? Nobody's promise moves.
@@ -194,6 +196,13 @@ pub struct Chosen {
     pub entries: Entries,
 }
 
+/// From a leader to the follower that it hands the leadership to, once that has voted for all that was proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Succeed {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+}
+
 impl Message {
     /// The ballot that the message belongs to, if to any.
     #[must_use]
@@ -208,7 +217,8 @@ impl Message {
             | Message::Rejected(Rejected { ballot, .. })
             | Message::Heartbeat(Heartbeat { ballot, .. })
             | Message::HeartbeatReply(HeartbeatReply { ballot, .. })
-            | Message::CommitNotice(CommitNotice { ballot, .. }) => Some(*ballot),
+            | Message::CommitNotice(CommitNotice { ballot, .. })
+            | Message::Succeed(Succeed { ballot }) => Some(*ballot),
             Message::Learn(_) | Message::Chosen(_) => None,
         }
     }
@@ -254,6 +264,7 @@ impl fmt::Display for Message {
                 write!(f, "chosen from {} decided {} ", m.from, m.decided)?;
                 write!(f, "trimmed {} entries {}", m.trimmed, m.entries)
             }
+            Message::Succeed(m) => write!(f, "succeed {}", m.ballot),
         }
     }
 }

@@ -9,7 +9,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use synod_core::{
     ConfigError, Described, IndexRange, Input, Instant, LeasePromise, LogCall, LogEvent, LogIndex, Machine,
     Membership, NodeId, NodeSet, OpenError, Protocol, ProtocolConfig, QuorumSystem, Refusal, Reign, Role,
-    Route, Stamp, Start, Status, TransferRefusal, Wire, WriteId,
+    Route, Stamp, Start, Status, Wire, WriteId,
 };
 
 use crate::acceptor::Serving;
@@ -36,7 +36,7 @@ pub struct MultiPaxos {
     pub(crate) membership: Arc<Membership>,
     pub(crate) config: MultiPaxosConfig,
     /// False for a member whose voice no quorum counts: it never campaigns.
-    voter: bool,
+    pub(crate) voter: bool,
     random: Xoshiro256PlusPlus,
 
     // The acceptor.
@@ -125,6 +125,7 @@ pub(crate) struct Disk {
 struct Told {
     role: Role,
     reign: Reign,
+    route: Route,
     decided: LogIndex,
 }
 
@@ -184,7 +185,7 @@ impl MultiPaxos {
     }
 
     fn now_told(&self) -> Told {
-        Told { role: self.role(), reign: self.reign(), decided: self.decided }
+        Told { role: self.role(), reign: self.reign(), route: self.route(), decided: self.decided }
     }
 }
 
@@ -235,7 +236,12 @@ impl Machine for MultiPaxos {
             election_at: now,
             election_wait: config.election_timeout,
             lost: 0,
-            told: Told { role: Role::Follower, reign: Reign::default(), decided: trimmed },
+            told: Told {
+                role: Role::Follower,
+                reign: Reign::default(),
+                route: Route::Hold,
+                decided: trimmed,
+            },
             counters: Counters::default(),
             config,
         };
@@ -259,9 +265,7 @@ impl Machine for MultiPaxos {
             Input::Loaded { id, result } => self.on_loaded(now, id, result, effects),
             Input::Call(LogCall::Propose(commands)) => self.on_propose(commands, effects),
             Input::Call(LogCall::Read { id, mode }) => self.on_read(now, id, mode, effects),
-            Input::Call(LogCall::Transfer { .. }) => {
-                effects.event(LogEvent::TransferFailed { why: TransferRefusal::Unsupported });
-            }
+            Input::Call(LogCall::Transfer { to }) => self.on_transfer(now, to, effects),
             Input::Call(LogCall::SnapshotTaken { compact_to, .. }) => self.compact_to(compact_to, effects),
             Input::Call(LogCall::SnapshotArrived { id, meta }) => {
                 self.on_snapshot_arrived(now, id, &meta, effects);
@@ -282,7 +286,7 @@ impl Machine for MultiPaxos {
         if told == is {
             return;
         }
-        if (told.role, told.reign) != (is.role, is.reign) {
+        if (told.role, told.reign, told.route) != (is.role, is.reign, is.route) {
             effects.event(LogEvent::Role(is.role));
         }
         if told.decided != is.decided {
@@ -305,6 +309,9 @@ impl Machine for MultiPaxos {
 impl Protocol for MultiPaxos {
     fn route(&self) -> Route {
         match self.leader() {
+            Some(_) if matches!(&self.state, State::Leader(leader) if leader.transfer.is_some()) => {
+                Route::Hold
+            }
             Some(leader) if leader == self.node => Route::Here,
             Some(leader) => Route::Forward(leader),
             None => Route::Hold,
@@ -355,6 +362,7 @@ impl MultiPaxos {
             Message::CommitNotice(message) => self.on_commit_notice(now, from, message, effects),
             Message::Learn(message) => self.on_learn(now, from, message, effects),
             Message::Chosen(message) => self.on_chosen(now, from, message, effects),
+            Message::Succeed(message) => self.on_succeed(now, from, message, effects),
         }
     }
 

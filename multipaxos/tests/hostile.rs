@@ -11,7 +11,7 @@ use synod_core::{
 };
 use synod_multipaxos::{
     Accept, Accepted, Ballot, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn,
-    Message, Prepare, Promise, Rejected, Rejection, Round,
+    Message, Prepare, Promise, Rejected, Rejection, Round, Succeed,
 };
 
 /// Mostly small numbers, so that they meet, and sometimes the ends of the range.
@@ -50,7 +50,7 @@ fn some_entries() -> impl Strategy<Value = (Entries, Ballot)> {
 
 fn message() -> impl Strategy<Value = Message> {
     let numbers = (number(), number(), number(), any::<bool>());
-    (0u8..17, some_ballot(), some_ballot(), numbers, some_entries()).prop_map(
+    (0u8..18, some_ballot(), some_ballot(), numbers, some_entries()).prop_map(
         |(kind, ballot, other, (a, b, c, yes), (entries, of))| {
             let (first, commit, last) = (LogIndex(a), LogIndex(b), LogIndex(c));
             match kind {
@@ -87,6 +87,7 @@ fn message() -> impl Strategy<Value = Message> {
                 }),
                 15 if yes => Message::CommitNotice(CommitNotice { ballot, first, commit }),
                 15 => Message::Learn(Learn { from: first }),
+                16 => Message::Succeed(Succeed { ballot }),
                 _ => {
                     let from = if yes { entries.first_index() } else { last };
                     Message::Chosen(Chosen { from, decided: commit, trimmed: LogIndex(c.min(b)), entries })

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use synod_core::{Entry, Membership, NodeId, QuorumSystem, Stamp, Wire};
 use synod_multipaxos::{
     Accept, Accepted, Canvass, CanvassReply, Chosen, CommitNotice, HardState, Heartbeat, HeartbeatReply,
-    Learn, Message, MultiPaxos, MultiPaxosConfig, Prepare, Promise, Rejected,
+    Learn, Message, MultiPaxos, MultiPaxosConfig, Prepare, Promise, Rejected, Succeed,
 };
 
 use crate::hash::mix;
@@ -35,6 +35,7 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
     type Bounds = Bounds;
 
     const SNAPSHOTS: bool = true;
+    const TRANSFERS: bool = true;
 
     const NAME: &'static str = if FLEXIBLE { "flexpaxos" } else { "multipaxos" };
 
@@ -94,6 +95,7 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
             Message::CommitNotice(CommitNotice { commit, .. }) => (10, commit.0, 0),
             Message::Learn(Learn { from }) => (11, from.0, 0),
             Message::Chosen(Chosen { from, entries, .. }) => (12, from.0, entries.len() as u64),
+            Message::Succeed(_) => (13, 0, 0),
         };
         let ballot = message.ballot().unwrap_or_default();
         mix(mix(kind ^ ballot.round << 8 ^ ballot.node.0 << 40, a), b)
@@ -134,6 +136,7 @@ impl<const FLEXIBLE: bool> LogAdapter for MultiPaxosAdapter<FLEXIBLE> {
         rare[Rare::TooFarAhead] += counters.too_far_ahead;
         rare[Rare::PeerSkipped] += counters.skipped;
         rare[Rare::CommitNotice] += counters.commit_notices;
+        rare[Rare::Transferred] += counters.successions_won;
     }
 
     fn check_protocol(node: usize, replica: &MultiPaxos) -> Checked {
@@ -207,6 +210,8 @@ const EXPECTED: &[Rare] = &[
     Rare::StaleReceiver,
     Rare::LoadedFromStorage,
     Rare::LoadedFromTail,
+    Rare::Transferred,
+    Rare::TransferFailed,
 ];
 
 impl<const FLEXIBLE: bool> Ballots for MultiPaxosAdapter<FLEXIBLE> {
@@ -250,6 +255,7 @@ impl<const FLEXIBLE: bool> Ballots for MultiPaxosAdapter<FLEXIBLE> {
                 claim(Claim::Decided(decided.0))?;
                 claim(Claim::Chosen(entries))
             }
+            Message::Succeed(Succeed { ballot }) => claim(Claim::Leads(ballot.stamp())),
             Message::Rejected(_) | Message::HeartbeatReply(_) | Message::Learn(_) => Ok(()),
         }
     }
