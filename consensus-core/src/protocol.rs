@@ -15,6 +15,11 @@ pub trait Protocol: Machine<Call = LogCall, Event = LogEvent, Message: Wire> + C
     /// Where a proposal goes now.
     fn route(&self) -> Route;
 
+    /// Where a [`LogCall::Read`] goes now: where proposals go, unless replicas that do not lead propose by themselves.
+    fn read_route(&self) -> Route {
+        self.route()
+    }
+
     /// How the protocol stands.
     fn status(&self) -> Status;
 
@@ -181,7 +186,7 @@ pub enum LogEvent {
     },
     /// The snapshot that was offered brings nothing new.
     DiscardSnapshot(SnapshotId),
-    /// The replica's role, leader, reign or [`Protocol::route`] changed.
+    /// The replica's role, leader or reign changed, or the way that proposals go ([`Protocol::route`]).
     Role(Role),
 }
 

@@ -2,7 +2,7 @@
 
 use synod_core::{Compacted, Entries, IndexRange, Instant, Kind, LoadId, Loaded, LogIndex, NodeId, Stamp};
 
-use crate::ballot::Ballot;
+use crate::ballot::{Ballot, VoteRound};
 use crate::counters::Rejection;
 use crate::message::{Accept, Accepted, Chosen, CommitNotice, Message, Prepare, Promise, Rejected, SLOT_MAX};
 use crate::multipaxos::{Effects, Followed, MultiPaxos, State, checked_slot};
@@ -124,6 +124,9 @@ impl MultiPaxos {
             && candidate.own_load == Some(id)
         {
             self.on_own_votes(now, result, effects);
+            return;
+        }
+        if self.on_own_votes_read(id, &result) {
             return;
         }
         let Some(Service { to, what, .. }) = self.serving.end(id) else { return };
@@ -262,21 +265,28 @@ impl MultiPaxos {
             return;
         }
         if range.from > last {
-            self.cast(now, ballot, entries.slice(range), effects);
+            self.cast(now, ballot, ballot.stamp(), entries.slice(range), effects);
             return;
         }
         let fresh = self.votes.fresh(range, ballot);
         self.counters.repeated += u64::from(fresh.is_empty());
         for part in fresh {
-            self.cast(now, ballot, entries.slice(part), effects);
+            self.cast(now, ballot, ballot.stamp(), entries.slice(part), effects);
         }
     }
 
-    /// Casts a vote for every slot of `entries`.
-    pub(crate) fn cast(&mut self, now: Instant, ballot: Ballot, entries: Entries, effects: &mut Effects) {
+    /// Casts a vote for every slot of `entries`, in the round of `ballot` that `stamp` stands for.
+    pub(crate) fn cast(
+        &mut self,
+        now: Instant,
+        ballot: Ballot,
+        stamp: Stamp,
+        entries: Entries,
+        effects: &mut Effects,
+    ) {
         assert_eq!(self.promised.ballot(), ballot, "M3: no vote in another ballot than the one promised");
         assert!(entries.first_index() > self.decided, "PX7: a decided slot is never written again");
-        self.votes.put(entries.range(), ballot.stamp());
+        self.votes.put(entries.range(), stamp);
         self.vote_write = effects.put(entries);
         self.disk.wrote(self.vote_write, now);
     }
@@ -352,10 +362,11 @@ fn check_proposals(ballot: Ballot, first: LogIndex, entries: &Entries) -> Result
     if entries.iter().any(wrong) { Err(Rejection::Entries) } else { Ok(()) }
 }
 
-/// True if an entry can stand in the log of a peer: voted for in a ballot, or known to be chosen.
-pub(crate) fn is_vote(stamp: Stamp, kind: Kind) -> bool {
-    (stamp == Stamp::CHOSEN || Ballot::of_stamp(stamp).is_some()) && kind.is_decidable()
+/// True if an entry can stand in the log of a peer: voted for in a round (a fast one only where there are `fast`
+/// rounds), or known to be chosen.
+pub(crate) fn is_vote(stamp: Stamp, kind: Kind, fast: bool) -> bool {
+    VoteRound::of_stamp(stamp).is_some_and(|round| round.classic || fast) && kind.is_decidable()
 }
 
 /// Holes among the votes above the watermark that an acceptor keeps track of.
-const RUNS_MAX: usize = 4096;
+pub(crate) const RUNS_MAX: usize = 4096;

@@ -49,12 +49,50 @@ impl Ballot {
         Some(Ballot { round: stamp.high, node: NodeId(stamp.low) }).filter(|ballot| ballot.is_usable())
     }
 
+    /// The mark on entries that were voted for in this ballot's fast round (Fast Paxos), which comes before its
+    /// classic one: a bit that no round has.
+    #[must_use]
+    pub fn fast_stamp(self) -> Stamp {
+        Stamp { high: self.round | FAST, low: self.node.0 }
+    }
+
     /// The leadership period of this ballot's proposer.
     #[must_use]
     pub fn reign(self) -> Reign {
         Reign { number: self.round, leader: self.node }
     }
 }
+
+/// The round in which a vote was cast. Each slot has up to two for a ballot, both coordinated by the ballot's owner:
+/// a fast one, in which acceptors take the first value they hear, and then a classic one. Multi-Paxos uses classic
+/// ones alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VoteRound {
+    /// The ballot; compared first.
+    pub ballot: Ballot,
+    /// True for the classic round, which comes after the fast one.
+    pub classic: bool,
+}
+
+impl VoteRound {
+    /// Above every round: what bears [`Stamp::CHOSEN`] needs no other vote beside it.
+    pub const CHOSEN: VoteRound =
+        VoteRound { ballot: Ballot { round: u64::MAX, node: NodeId(u64::MAX) }, classic: true };
+
+    /// The round that a stamp stands for; `None` for one that stands for no round.
+    #[must_use]
+    pub fn of_stamp(stamp: Stamp) -> Option<VoteRound> {
+        if stamp == Stamp::CHOSEN {
+            return Some(VoteRound::CHOSEN);
+        }
+        let classic = stamp.high & FAST == 0;
+        let ballot = Ballot::of_stamp(Stamp { high: stamp.high & !FAST, ..stamp })?;
+        Some(VoteRound { ballot, classic })
+    }
+}
+
+/// Set in the stamps of fast rounds; [`Ballot::ROUND_MAX`] lies below.
+const FAST: u64 = 1 << 63;
 
 impl fmt::Display for Ballot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,8 +116,19 @@ mod tests {
     fn a_stamp_that_is_no_ballot_is_told_apart() {
         let ballot = Ballot { round: 7, node: NodeId(2) };
         assert_eq!(Ballot::of_stamp(ballot.stamp()), Some(ballot));
+        assert_eq!(Ballot::of_stamp(ballot.fast_stamp()), None);
         for stamp in [Stamp::CHOSEN, Stamp::ZERO, Stamp { high: 1, low: 0 }, Stamp { high: 0, low: 1 }] {
             assert_eq!(Ballot::of_stamp(stamp), None, "{stamp}");
         }
+    }
+
+    #[test]
+    fn the_rounds_of_a_ballot_are_neighbours() {
+        let (ballot, other) = (Ballot { round: 7, node: NodeId(2) }, Ballot { round: 7, node: NodeId(3) });
+        let rounds = [ballot.fast_stamp(), ballot.stamp(), other.fast_stamp(), other.stamp(), Stamp::CHOSEN];
+        let rounds = rounds.map(|stamp| VoteRound::of_stamp(stamp).expect("a round"));
+        assert!(rounds.windows(2).all(|pair| pair[0] < pair[1]), "{rounds:?}");
+        assert_eq!(rounds[0], VoteRound { ballot, classic: false });
+        assert_eq!(VoteRound::of_stamp(Stamp { high: FAST, low: 2 }), None);
     }
 }

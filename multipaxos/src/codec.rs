@@ -7,8 +7,8 @@ use synod_core::{DecodeError, Entries, Loaded, LogIndex, NodeId, Wire, WireReade
 
 use crate::ballot::Ballot;
 use crate::message::{
-    Accept, Accepted, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn, Message,
-    Prepare, Promise, Rejected, Round, SLOT_MAX, Succeed,
+    Accept, Accepted, Any, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn,
+    Message, Prepare, Promise, Rejected, Resolve, Round, SLOT_MAX, Standing, Succeed, Suggest, Voted,
 };
 
 /// What a replica must never forget beside its log.
@@ -63,6 +63,11 @@ impl Wire for Message {
             Message::Learn(_) => 8,
             Message::Succeed(_) => BALLOT_LEN,
             Message::Chosen(chosen) => 3 * 8 + chosen.entries.wire_len(),
+            Message::Any(_) => BALLOT_LEN + 4 * 8,
+            Message::Standing(_) => BALLOT_LEN + 3 * 8,
+            Message::Suggest(suggest) => BALLOT_LEN + suggest.values.wire_len(),
+            Message::Voted(voted) => BALLOT_LEN + 8 + voted.votes.wire_len(),
+            Message::Resolve(resolve) => BALLOT_LEN + 2 * 8 + resolve.values.wire_len(),
         }
     }
 
@@ -133,6 +138,33 @@ impl Wire for Message {
                 entries.encode(out);
             }
             Message::Succeed(Succeed { ballot }) => tagged(out, SUCCEED, *ballot),
+            Message::Any(Any { ballot, first, commit, round, from }) => {
+                tagged(out, ANY, *ballot);
+                for number in [first.0, commit.0, round.0, from.0] {
+                    out.put_u64_le(number);
+                }
+            }
+            Message::Standing(Standing { ballot, round, decided, last }) => {
+                tagged(out, STANDING, *ballot);
+                for number in [round.0, decided.0, last.0] {
+                    out.put_u64_le(number);
+                }
+            }
+            Message::Suggest(Suggest { ballot, values }) => {
+                tagged(out, SUGGEST, *ballot);
+                values.encode(out);
+            }
+            Message::Voted(Voted { ballot, decided, votes }) => {
+                tagged(out, VOTED, *ballot);
+                out.put_u64_le(decided.0);
+                votes.encode(out);
+            }
+            Message::Resolve(Resolve { ballot, first, commit, values }) => {
+                tagged(out, RESOLVE, *ballot);
+                out.put_u64_le(first.0);
+                out.put_u64_le(commit.0);
+                values.encode(out);
+            }
         }
     }
 
@@ -191,6 +223,31 @@ impl Wire for Message {
                 entries: Entries::decode(from)?,
             }),
             SUCCEED => Message::Succeed(Succeed { ballot: ballot(from)? }),
+            ANY => Message::Any(Any {
+                ballot: ballot(from)?,
+                first: slot(from)?,
+                commit: slot(from)?,
+                round: Round(from.u64()?),
+                from: slot(from)?,
+            }),
+            STANDING => Message::Standing(Standing {
+                ballot: ballot(from)?,
+                round: Round(from.u64()?),
+                decided: slot(from)?,
+                last: slot(from)?,
+            }),
+            SUGGEST => Message::Suggest(Suggest { ballot: ballot(from)?, values: Loaded::decode(from)? }),
+            VOTED => Message::Voted(Voted {
+                ballot: ballot(from)?,
+                decided: slot(from)?,
+                votes: Loaded::decode(from)?,
+            }),
+            RESOLVE => Message::Resolve(Resolve {
+                ballot: ballot(from)?,
+                first: slot(from)?,
+                commit: slot(from)?,
+                values: Loaded::decode(from)?,
+            }),
             value => {
                 return Err(DecodeError::Unknown { what: "multi-paxos message", value: u64::from(value) });
             }
@@ -238,6 +295,11 @@ const COMMIT_NOTICE: u8 = 10;
 const LEARN: u8 = 11;
 const CHOSEN: u8 = 12;
 const SUCCEED: u8 = 13;
+const ANY: u8 = 14;
+const STANDING: u8 = 15;
+const SUGGEST: u8 = 16;
+const VOTED: u8 = 17;
+const RESOLVE: u8 = 18;
 
 #[cfg(test)]
 mod tests {
@@ -267,6 +329,7 @@ mod tests {
     fn the_bytes_and_the_line_of_every_message_are_fixed() {
         let (ballot, seen) = (BALLOT, Ballot { round: 5, node: NodeId(2) });
         let (first, commit, round) = (LogIndex(6), LogIndex(7), Round(8));
+        let values = || Loaded { segments: vec![some_entries(6, 1)], to: LogIndex(7) };
         let entry =
             ["6", "01000000", "01000000", "3", "1", "00", "3", "1", "00", "4", "2", "1", "02000000", "6869"];
         let table = [
@@ -339,6 +402,31 @@ mod tests {
                 "chosen from 6 decided 7 trimmed 4 entries 6..7 [3.1]",
             ),
             (Message::Succeed(Succeed { ballot }), vec!["0d", "3", "1"], "succeed 3.1"),
+            (
+                Message::Any(Any { ballot, first, commit, round, from: LogIndex(9) }),
+                vec!["0e", "3", "1", "6", "7", "8", "9"],
+                "any 3.1 first 6 commit 7 round 8 from 9",
+            ),
+            (
+                Message::Standing(Standing { ballot, round, decided: commit, last: LogIndex(9) }),
+                vec!["0f", "3", "1", "8", "7", "9"],
+                "standing 3.1 round 8 decided 7 last 9",
+            ),
+            (
+                Message::Suggest(Suggest { ballot, values: values() }),
+                [&["10", "3", "1", "7", "01000000"][..], &entry].concat(),
+                "suggest 3.1 6:classic:c4#2",
+            ),
+            (
+                Message::Voted(Voted { ballot, decided: LogIndex(5), votes: values() }),
+                [&["11", "3", "1", "5", "7", "01000000"][..], &entry].concat(),
+                "voted 3.1 decided 5 6:classic:c4#2",
+            ),
+            (
+                Message::Resolve(Resolve { ballot, first, commit, values: values() }),
+                [&["12", "3", "1", "6", "7", "7", "01000000"][..], &entry].concat(),
+                "resolve 3.1 first 6 commit 7 6:classic:c4#2",
+            ),
         ];
         for (message, parts, line) in table {
             // A part of one digit is a number of eight bytes, any other is hexadecimal.
@@ -370,8 +458,8 @@ mod tests {
         let version = DecodeError::Unknown { what: "hard state version", value: 2 };
         assert_eq!(HardState::from_bytes(Bytes::from(later)), Err(version));
         let mut unknown = Message::Learn(Learn { from: LogIndex(1) }).to_bytes().to_vec();
-        unknown[0] = 14;
-        let tag = DecodeError::Unknown { what: "multi-paxos message", value: 14 };
+        unknown[0] = 19;
+        let tag = DecodeError::Unknown { what: "multi-paxos message", value: 19 };
         assert_eq!(Message::from_bytes(Bytes::from(unknown)), Err(tag));
         let beyond = Message::Learn(Learn { from: SLOT_MAX.next() }).to_bytes();
         assert_eq!(Message::from_bytes(beyond), Err(DecodeError::Impossible { what: "slot" }));
@@ -382,10 +470,11 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Message> {
         let numbers = (1u64..9, 1u64..9, 0u64..1 << 60, 0u64..1 << 60, any::<bool>(), 0usize..5);
-        (0u8..13, numbers).prop_map(|(kind, (round, node, a, b, granted, count))| {
+        (0u8..18, numbers).prop_map(|(kind, (round, node, a, b, granted, count))| {
             let ballot = Ballot { round, node: NodeId(node) };
             let (first, commit) = (LogIndex(a), LogIndex(b));
             let entries = some_entries(a + 1, count);
+            let values = Loaded { to: LogIndex(a + 9), segments: vec![some_entries(a + 1, count + 1)] };
             match kind {
                 0 => Message::Canvass(Canvass { ballot, decided: commit }),
                 1 => Message::CanvassReply(CanvassReply { ballot, granted, seen: ballot, decided: commit }),
@@ -413,7 +502,12 @@ mod tests {
                 }),
                 9 => Message::CommitNotice(CommitNotice { ballot, first, commit }),
                 10 => Message::Learn(Learn { from: first }),
-                11 => Message::Chosen(Chosen { from: first, decided: commit, trimmed: first, entries }),
+                11 => Message::Any(Any { ballot, first, commit, round: Round(b), from: first }),
+                12 => Message::Standing(Standing { ballot, round: Round(b), decided: first, last: commit }),
+                13 => Message::Suggest(Suggest { ballot, values }),
+                14 => Message::Voted(Voted { ballot, decided: commit, votes: values }),
+                15 => Message::Resolve(Resolve { ballot, first, commit, values }),
+                16 => Message::Chosen(Chosen { from: first, decided: commit, trimmed: first, entries }),
                 _ => Message::Succeed(Succeed { ballot }),
             }
         })

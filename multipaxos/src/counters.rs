@@ -70,6 +70,26 @@ pub struct Counters {
     pub lease_reads: u64,
     /// Prepares left unanswered because another leader was promised to wait for.
     pub prepares_ignored: u64,
+    /// Fast Paxos: times that fast rounds were opened here.
+    pub opened: u64,
+    /// Values suggested for slots believed free.
+    pub suggested: u64,
+    /// Values suggested again because their slot was not decided.
+    pub resent: u64,
+    /// Suggestions that came before it was known that the round is open.
+    pub not_open: u64,
+    /// Slots decided in fast rounds, as seen by their coordinator.
+    pub fast_path: u64,
+    /// Slots decided in classic rounds that followed a fast one, as seen by their coordinator.
+    pub slow_path: u64,
+    /// Slots in which no value could reach a fast quorum any more.
+    pub collisions: u64,
+    /// Slots resolved because votes did not come.
+    pub swept: u64,
+    /// Slots lost to another proposer: the command was proposed again.
+    pub lost_slots: u64,
+    /// Times that a leader went back to ordering alone.
+    pub fell_back: u64,
 }
 
 impl Counters {

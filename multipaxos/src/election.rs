@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use synod_core::{
-    Compacted, Entries, Entry, Instant, Kind, LoadId, Loaded, LogIndex, NodeId, NodeSet, RequestId, Stamp,
+    Compacted, Entries, Entry, Instant, Kind, LoadId, Loaded, LogIndex, NodeId, NodeSet, QuorumSystem,
+    RequestId,
 };
 
 use crate::acceptor::is_vote;
-use crate::ballot::Ballot;
+use crate::ballot::{Ballot, VoteRound};
 use crate::config::AHEAD_ENTRIES_MAX;
 use crate::counters::Rejection;
+use crate::fast::pick::{Pick, most_voted, pick};
 use crate::message::{Canvass, CanvassReply, Message, Prepare, Promise, SLOT_MAX};
 use crate::multipaxos::{Effects, HINT_EVERY, MultiPaxos, State, checked_slot};
 
@@ -27,10 +29,17 @@ pub(crate) struct Candidate {
     pub(crate) own_load: Option<LoadId>,
     /// The highest watermark that a promise reported, and whose it was.
     watermark: (LogIndex, NodeId),
-    /// For each slot above the watermark, the vote of the highest ballot that a promise reported.
-    gathered: BTreeMap<LogIndex, Entry>,
+    /// For each slot above the watermark, the votes of the highest round that promises reported.
+    gathered: BTreeMap<LogIndex, Gathered>,
     /// When unanswered requests are sent again.
     pub(crate) retry_at: Instant,
+}
+
+/// The votes of one round for one slot.
+#[derive(Clone, Debug)]
+struct Gathered {
+    round: VoteRound,
+    votes: Vec<(NodeId, Entry)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,18 +55,34 @@ impl Candidate {
         self.pledges.iter_mut().find(|pledge| pledge.node == node)
     }
 
-    /// Takes over a chunk of votes: of the votes for a slot, the one of the highest ballot counts, and what is
-    /// known to be chosen counts most.
-    fn gather(&mut self, votes: &Loaded) {
+    /// Takes over a chunk of votes: of the votes for a slot, those of the highest round count, and what is known to
+    /// be chosen counts most.
+    fn gather(&mut self, node: NodeId, votes: &Loaded) {
         for entry in votes.segments.iter().flat_map(|segment| segment.iter()) {
             if entry.index <= self.watermark.0 {
                 continue;
             }
-            let known = self.gathered.get(&entry.index);
-            if known.is_none_or(|known| known.stamp < entry.stamp) {
-                self.gathered.insert(entry.index, entry.clone());
+            let round = VoteRound::of_stamp(entry.stamp).expect("a promise is checked");
+            match self.gathered.get_mut(&entry.index) {
+                Some(known) if known.round > round => {}
+                Some(known) if known.round == round => {
+                    // A classic round has one value.
+                    if !round.classic {
+                        known.votes.push((node, entry.clone()));
+                    }
+                }
+                _ => {
+                    let votes = vec![(node, entry.clone())];
+                    self.gathered.insert(entry.index, Gathered { round, votes });
+                }
             }
         }
+    }
+
+    /// Those who have told their vote in a slot, or that they have none.
+    fn answered(&self, slot: LogIndex) -> NodeSet {
+        let told = self.pledges.iter().filter(|pledge| pledge.complete || pledge.next > slot);
+        told.map(|pledge| pledge.node).collect()
     }
 
     fn raise_watermark(&mut self, decided: LogIndex, node: NodeId) {
@@ -232,7 +257,7 @@ impl MultiPaxos {
         if promise.ballot.node != self.node {
             return Err(Rejection::Ballot);
         }
-        check_promise(&promise)?;
+        check_promise(&promise, self.fast.is_some())?;
         let Promise { ballot, from: first, decided, last, votes, .. } = promise;
         let State::Candidate(candidate) = &mut self.state else { return Ok(()) };
         // A promise counts for the ballot that it was given in, chunk by chunk, and once.
@@ -253,7 +278,7 @@ impl MultiPaxos {
         pledge.complete = votes.to > last;
         let complete = pledge.complete;
         candidate.raise_watermark(decided, from);
-        candidate.gather(&votes);
+        candidate.gather(from, &votes);
         if !complete {
             self.counters.chunks += 1;
             let candidate_next = votes.to.max(candidate.watermark.0.next());
@@ -282,7 +307,7 @@ impl MultiPaxos {
         let range = self.votes_from(from);
         let State::Candidate(candidate) = &mut self.state else { return };
         if let Ok(loaded) = result {
-            candidate.gather(&loaded);
+            candidate.gather(me, &loaded);
         }
         let own_load = (!range.is_empty()).then(|| effects.load(range, bytes_max));
         candidate.own_load = own_load;
@@ -309,23 +334,25 @@ impl MultiPaxos {
             self.learn_now(now, teacher, watermark, effects);
             return;
         }
-        let gathered = std::mem::take(&mut candidate.gathered);
+        let candidate = candidate.clone();
         let ballot = candidate.ballot;
         self.counters.successions_won += u64::from(candidate.transfer);
-        let again = self.choose_values(ballot, gathered);
+        let again = self.choose_values(*candidate);
         self.become_leader(now, ballot, again, effects);
     }
 
-    /// For each slot above the watermark up to the last that anybody voted in: the value of the highest ballot
-    /// among the promises, or a no-op where there is none (P2c).
-    fn choose_values(&mut self, ballot: Ballot, mut gathered: BTreeMap<LogIndex, Entry>) -> Vec<Entry> {
+    /// For each slot above the watermark up to the last that anybody voted in: the value that the votes of the highest
+    /// round among the promises bind this ballot to, or a no-op where there are none (P2c; Fast Paxos, section 3.1).
+    fn choose_values(&mut self, mut candidate: Candidate) -> Vec<Entry> {
         let first = self.decided.next();
-        let mut gathered = gathered.split_off(&first);
+        let ballot = candidate.ballot;
+        let mut gathered = candidate.gathered.split_off(&first);
         let Some((last, _)) = gathered.last_key_value() else { return Vec::new() };
         let count = last.next().distance_from(first);
         let mut again = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
         for slot in (0..count).map(|offset| first.advance(offset)) {
-            let entry = gathered.remove(&slot);
+            let quorums = self.membership.quorums();
+            let entry = gathered.remove(&slot).map(|told| told.value(quorums, || candidate.answered(slot)));
             self.counters.proposed_again += u64::from(entry.is_some());
             self.counters.holes_filled += u64::from(entry.is_none());
             again.push(
@@ -336,8 +363,24 @@ impl MultiPaxos {
     }
 }
 
+impl Gathered {
+    /// The value to propose.
+    fn value(self, quorums: &QuorumSystem, answered: impl Fn() -> NodeSet) -> Entry {
+        let Gathered { mut votes, .. } = self;
+        if votes.len() == 1 {
+            return votes.remove(0).1;
+        }
+        let told: Vec<(NodeId, &Entry)> = votes.iter().map(|(node, entry)| (*node, entry)).collect();
+        let value = match pick(quorums, &answered(), &told, Entry::same_value) {
+            Pick::Bound(value) => value,
+            Pick::Free => most_voted(&told, Entry::same_value).expect("there are votes"),
+        };
+        value.clone()
+    }
+}
+
 /// Nothing, for a slot in which no value can have been chosen.
-fn noop(index: LogIndex, ballot: Ballot) -> Entry {
+pub(crate) fn noop(index: LogIndex, ballot: Ballot) -> Entry {
     Entry {
         index,
         stamp: ballot.stamp(),
@@ -349,7 +392,7 @@ fn noop(index: LogIndex, ballot: Ballot) -> Entry {
 }
 
 /// Checks that a chunk can be what the acceptor was asked for.
-fn check_promise(promise: &Promise) -> Result<(), Rejection> {
+fn check_promise(promise: &Promise, fast: bool) -> Result<(), Rejection> {
     let Promise { ballot, from, decided, trimmed, last, votes } = promise;
     let highest = decided.advance(AHEAD_ENTRIES_MAX as u64 + HINT_EVERY);
     for slot in [*from, *decided, *trimmed, *last, votes.to] {
@@ -368,10 +411,10 @@ fn check_promise(promise: &Promise) -> Result<(), Rejection> {
         }
         next = segment.range().to;
         let wrong = |entry: &Entry| {
-            let late = entry.stamp != Stamp::CHOSEN && entry.stamp > ballot.stamp();
-            let reign_of_vote = Ballot::of_stamp(entry.stamp).map(Ballot::reign);
-            late || !is_vote(entry.stamp, entry.kind)
-                || reign_of_vote.is_some_and(|voted| entry.reign > voted)
+            let vote = VoteRound::of_stamp(entry.stamp).filter(|round| *round != VoteRound::CHOSEN);
+            let late = vote.is_some_and(|round| round.ballot > *ballot);
+            late || !is_vote(entry.stamp, entry.kind, fast)
+                || vote.is_some_and(|round| entry.reign > round.ballot.reign())
         };
         if segment.iter().any(wrong) {
             return Err(Rejection::Entries);

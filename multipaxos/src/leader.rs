@@ -1,6 +1,7 @@
 //! The leader: phase 2 for slot after slot, windows, watermarks.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use synod_core::{
     Command, Entries, Entry, Instant, LeaderLease, LogEvent, LogIndex, NodeId, NodeSet, Refusal, WriteId,
@@ -70,6 +71,22 @@ impl Leader {
         self.peers.iter().find(|peer| peer.node == node).map_or(LogIndex::ZERO, Progress::accepted)
     }
 
+    /// The last slot that something was proposed for in order, that is, not in a fast round.
+    pub(crate) fn last_proposed(&self) -> LogIndex {
+        self.proposals.last()
+    }
+
+    /// What was proposed there in order, if it is still in memory.
+    pub(crate) fn proposed(&self, slot: LogIndex) -> Option<&Entry> {
+        self.proposals.get(slot)
+    }
+
+    /// Those heard within `timeout`, and this replica itself.
+    pub(crate) fn heard_within(&self, now: Instant, timeout: Duration, me: NodeId) -> NodeSet {
+        let heard = self.peers.iter().filter(|peer| now - peer.heard_at < timeout).map(|peer| peer.node);
+        heard.chain([me]).collect()
+    }
+
     pub(crate) fn on_persisted(&mut self, id: WriteId) {
         while let Some((_, through)) = self.votes_in_flight.front().filter(|(unit, _)| *unit <= id) {
             self.durable = *through;
@@ -134,6 +151,10 @@ impl MultiPaxos {
     }
 
     pub(crate) fn on_propose(&mut self, mut commands: Vec<Command>, effects: &mut Effects) {
+        if self.open_rounds().is_some() {
+            self.enqueue_fast(commands, effects);
+            return;
+        }
         let why = self.not_leader();
         let (leader, why) = match &mut self.state {
             State::Leader(leader) if leader.transfer.is_none() => (Some(leader), why),
@@ -212,7 +233,7 @@ impl MultiPaxos {
         leader.proposals.push(entries.clone(), weight);
         leader.unsettled.push_back((last, weight));
         leader.unsettled_bytes += weight;
-        self.cast(now, ballot, entries, effects);
+        self.cast(now, ballot, ballot.stamp(), entries, effects);
         let unit = self.vote_write;
         let State::Leader(leader) = &mut self.state else { unreachable!("casting a vote changes no role") };
         match leader.votes_in_flight.back_mut() {
@@ -236,7 +257,7 @@ impl MultiPaxos {
     }
 
     /// Forgets what is decided and on this replica's own disk.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let State::Leader(leader) = &mut self.state else { return };
         let settled = self.decided.min(leader.durable);
         while let Some((_, weight)) = leader.unsettled.front().filter(|(last, _)| *last <= settled) {
@@ -276,8 +297,13 @@ impl MultiPaxos {
 
     /// A watermark that accepts did not carry is told by itself, after a while.
     fn arm_notice(&mut self, now: Instant) {
+        let open = self.open_rounds();
         let State::Leader(leader) = &mut self.state else { return };
         let decided = self.decided;
+        // In fast rounds votes tell everybody.
+        if open.is_some_and(|open| decided >= open.from) {
+            return;
+        }
         if leader.notice.is_none() && leader.peers.iter().any(|peer| peer.told < decided) {
             leader.notice = Some(Notice { at: now + self.config.commit_notice_delay, decided });
         }
@@ -301,8 +327,7 @@ impl MultiPaxos {
             self.become_follower(now, None, effects);
             return;
         }
-        let heard = leader.peers.iter().filter(|peer| now - peer.heard_at < timeout).map(|peer| peer.node);
-        let heard: NodeSet = heard.chain([self.node]).collect();
+        let heard = leader.heard_within(now, timeout, self.node);
         // While a replication quorum hears this leader, nobody else can be elected without it; without one,
         // nothing can be decided here, and somebody better connected is kept from leading.
         if !self.membership.quorums().is_replication_quorum(&heard) {
@@ -348,17 +373,20 @@ impl MultiPaxos {
     ) -> Result<(), Rejection> {
         let Accepted { ballot, through, decided } = accepted;
         checked_slot(decided)?;
+        let is_fast = self.fast.is_some();
         if ballot.node != self.node {
-            return self.on_vote_told(now, from, accepted);
+            return if is_fast { Err(Rejection::Ballot) } else { self.on_vote_told(now, from, accepted) };
         }
         let State::Leader(leader) = &mut self.state else { return Ok(()) };
         // Votes of different ballots are never added up.
         if ballot != leader.ballot {
             return Ok(());
         }
-        if through > leader.proposals.last() {
+        if through > leader.proposals.last() && !is_fast {
             return Err(Rejection::Unasked);
         }
+        // Beyond what is proposed in order, votes are told slot by slot.
+        let through = through.min(leader.proposals.last());
         let Some(peer) = leader.peer(from) else { return Err(Rejection::Stranger) };
         peer.heard_at = now;
         let news = peer.on_accepted(through, now);
@@ -371,6 +399,10 @@ impl MultiPaxos {
     /// A peer knows more decided values than this leader. If they are the ones that it proposed, well; if not,
     /// there is a later leader.
     pub(crate) fn leader_learns(&mut self, now: Instant, news: Entries, effects: &mut Effects) {
+        if self.open_rounds().is_some() {
+            self.coordinator_learns(now, news, effects);
+            return;
+        }
         let State::Leader(leader) = &mut self.state else { return };
         self.counters.leader_learned += 1;
         let mine = |entry: &Entry| leader.proposals.get(entry.index).is_some_and(|own| own.same_value(entry));

@@ -126,7 +126,8 @@ impl MultiPaxos {
         effects: &mut Effects,
     ) -> Result<(), Rejection> {
         let Chosen { from: first, decided, trimmed, ref entries } = chosen;
-        let wrong = |entry: &Entry| !is_vote(entry.stamp, entry.kind);
+        let fast = self.fast.is_some();
+        let wrong = |entry: &Entry| !is_vote(entry.stamp, entry.kind, fast);
         if checked_slot(first)? == LogIndex::ZERO || checked_slot(decided)? < trimmed {
             return Err(Rejection::Position);
         }
@@ -181,6 +182,9 @@ impl MultiPaxos {
             ..entry
         });
         self.votes.put(entries.range(), Stamp::CHOSEN);
+        if let Some(fast) = &mut self.fast {
+            fast.taken_over(&entries);
+        }
         self.vote_write = effects.put(entries);
         self.disk.wrote(self.vote_write, now);
         self.decide(last);

@@ -1,5 +1,5 @@
-//! Paxos as sans-IO state machines: Basic Paxos ([`synod`]), and Multi-Paxos ([`MultiPaxos`]) with majorities or with
-//! flexible quorums.
+//! Paxos as sans-IO state machines: Basic Paxos ([`synod`]), Multi-Paxos ([`MultiPaxos`]) with majorities or with
+//! flexible quorums, and Fast Paxos ([`FastPaxos`]).
 //!
 //! # What it promises
 //!
@@ -95,6 +95,31 @@
 //! [`synod_core::QuorumSystem::Weighted`] say which are which; [`synod_core::Membership::new`] refuses a system whose
 //! quorums do not meet and names two of them.
 //!
+//! # Fast Paxos
+//!
+//! [`FastPaxos`] is a [`MultiPaxos`] replica whose ballots have *fast rounds* (Lamport, "Fast Paxos", 2005). Elections,
+//! promises, catch-up and everything that a leader orders alone are the same code.
+//!
+//! - *Opening.* A leader that has had decided what it had to propose again, and hears a fast quorum, tells everybody that
+//!   every slot from some slot on is open ([`Any`]). From then on each replica proposes by itself ([`Suggest`]), in the slot
+//!   that it believes free; an acceptor votes for the first value that it hears of in a slot and tells every replica
+//!   ([`Voted`]). A fast quorum of equal votes decides: two message delays, from any replica. Who loses a slot proposes again
+//!   in a later one; sessions make sure that a command decided twice is applied once.
+//! - *Collisions.* Each ballot has two rounds in a slot: the fast one, then a classic one. Where no value can reach a fast
+//!   quorum any more, or votes do not come, the leader takes the votes of an election quorum for promises of the classic
+//!   round and proposes there what [`pick`] says ([`Resolve`]): two delays more. Other slots go on. Where fewer votes are
+//!   known, it has the value with most of them suggested to everybody else, and a no-op where there is none: whoever has
+//!   voted tells its vote instead. So no promise for one slot without a vote is ever needed, and none is written.
+//! - *Falling back.* A leader begins another ballot, and does not open it, when it does not hear a fast quorum, or when of a
+//!   window of slots too many took the slow path; after a pause, longer each time, it opens again
+//!   ([`FastPaxosConfig::fall_back_percent`]).
+//! - *Reads* are answered by the leader, which waits for every slot that anybody of an election quorum had voted in when it
+//!   was asked: others decide without it.
+//!
+//! Fast quorums follow from the election quorums ([`synod_core::QuorumSystem::is_fast_quorum`]): three of 3 or 4 replicas, four of
+//! 5, six of 7. **Three replicas have no fault tolerance on the fast path.** [`synod_core::QuorumSystem::fast`] takes other
+//! sizes, and refuses those that do not meet.
+//!
 //! # Messages
 //!
 //! | message | from, to | meaning | source |
@@ -113,6 +138,16 @@
 //! | [`Chosen`] | who knows, asker | these; or: not here | 2.3 |
 //! | [`Succeed`] | leader, its successor | campaign now | - |
 //!
+//! Fast Paxos alone:
+//!
+//! | message | from, to | meaning | source |
+//! |---|---|---|---|
+//! | [`Any`] | leader, peer | I lead; slots from here on are open; a round to answer | 3.1 |
+//! | [`Standing`] | follower, leader | no higher ballot was promised when this round came, and no later slot voted in | - |
+//! | [`Suggest`] | proposer, acceptors | vote for these in fast rounds | 3.1 |
+//! | [`Voted`] | acceptor, everybody | phase 2b; after the votes are durable | 3.1 |
+//! | [`Resolve`] | leader, acceptors | phase 2a of classic rounds, after collisions | 3.2 |
+//!
 //! # Invariants, and where each is kept
 //!
 //! The names are those of the simulator's observer, which works them out from durable votes.
@@ -127,6 +162,10 @@
 //! | PX5 a ballot belongs to one life of one node | `election.rs` (assertion) | simulator, `tests/paper.rs` |
 //! | P1b a promise misses no vote, in flight or not | `acceptor.rs` (`on_prepare`) | simulator, `tests/paper.rs` |
 //! | A snapshot replaces the slots that it holds, and no vote above | `snapshot.rs` | simulator, `tests/snapshots.rs` |
+//! | F-a an acceptor votes once in a slot's round, across restarts | `fast/acceptor.rs` (`vote_fast`) | simulator, `tests/fast` |
+//! | F-b a fast round is decided by a fast quorum alone | `fast/tally.rs` | simulator, `tests/fast` |
+//! | F-c whatever election quorum answers, its coordinator is bound to what was chosen | `fast/pick.rs` | simulator, every pattern of votes up to five acceptors |
+//! | F-d nothing is proposed or voted for in fast rounds that are not open | `fast/acceptor.rs` (`on_suggest`), `fast/coordinator.rs` (`try_open`) | simulator, `tests/fast` |
 //! | Persist before reveal | `multipaxos.rs` (`send_with`) | simulator, harness |
 //! | A read index is confirmed by a round sent after the read came | `read.rs` | simulator, `tests/paper.rs` |
 //! | A wrong message is counted and dropped | everywhere | `tests/hostile.rs` |
@@ -163,7 +202,7 @@
 //!
 //! # Not here yet
 //!
-//! - *Membership change, leadership transfer with lease reads on, Fast Paxos.*
+//! - *Membership change, leadership transfer with lease reads on*; leadership transfer and snapshots of Fast Paxos.
 //!
 //! # Features
 //!
@@ -193,12 +232,16 @@ mod witness;
 
 mod multipaxos;
 
-pub use ballot::Ballot;
+mod fast;
+
+pub use ballot::{Ballot, VoteRound};
 pub use codec::HardState;
 pub use config::MultiPaxosConfig;
 pub use counters::{Counters, Rejection};
+pub use fast::pick::{Pick, pick};
+pub use fast::{FastPaxos, FastPaxosConfig, Recovery};
 pub use message::{
-    Accept, Accepted, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn, Message,
-    Prepare, Promise, Rejected, Round, Succeed,
+    Accept, Accepted, Any, Canvass, CanvassReply, Chosen, CommitNotice, Heartbeat, HeartbeatReply, Learn,
+    Message, Prepare, Promise, Rejected, Resolve, Round, Standing, Succeed, Suggest, Voted,
 };
 pub use multipaxos::MultiPaxos;

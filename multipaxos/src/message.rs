@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use synod_core::{Entries, Loaded, LogIndex};
 
-use crate::ballot::Ballot;
+use crate::ballot::{Ballot, VoteRound};
 
 /// No slot lies beyond this one: a log that grew by a million entries a second would reach it in a hundred
 /// thousand years, and arithmetic on slots cannot overflow.
@@ -50,6 +50,16 @@ pub enum Message {
     Chosen(Chosen),
     /// Has a follower campaign at once.
     Succeed(Succeed),
+    /// Fast Paxos: says that the leader lives, and opens its fast rounds.
+    Any(Any),
+    /// Answers [`Any`].
+    Standing(Standing),
+    /// Fast Paxos: a proposer's values for fast rounds.
+    Suggest(Suggest),
+    /// Fast Paxos: phase 2b, to every learner.
+    Voted(Voted),
+    /// Fast Paxos: phase 2a of the classic rounds of slots in which values collided.
+    Resolve(Resolve),
 }
 
 /// From a replica that hears no leader to every acceptor: would you promise? Nobody's promise moves.
@@ -203,6 +213,71 @@ pub struct Succeed {
     pub ballot: Ballot,
 }
 
+/// From a leader to a peer, in place of [`Heartbeat`] once its fast rounds are open: phase 2a with the value "any", for
+/// every slot at or above `from`, without end. Waits for no disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Any {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The first slot of this ballot.
+    pub first: LogIndex,
+    /// Everything through here is decided.
+    pub commit: LogIndex,
+    /// The round that an answer confirms.
+    pub round: Round,
+    /// The first slot whose fast round is open to every proposer.
+    pub from: LogIndex,
+}
+
+/// From a follower to its leader: I had promised no higher ballot when this round arrived, and no slot above `last`
+/// held a vote of mine. Waits for no disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The round that is answered.
+    pub round: Round,
+    /// The sender's watermark.
+    pub decided: LogIndex,
+    /// The last slot that the sender has voted in.
+    pub last: LogIndex,
+}
+
+/// From a proposer to every acceptor, or from the coordinator on somebody's behalf: vote for these in the fast rounds
+/// of their slots, unless you have voted there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suggest {
+    /// The ballot whose fast rounds are open.
+    pub ballot: Ballot,
+    /// The values, marked with the fast round.
+    pub values: Loaded,
+}
+
+/// From an acceptor to every learner: phase 2b, after the votes are durable. A slot whose value the sender knows to be
+/// chosen is told as such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voted {
+    /// The ballot of the votes.
+    pub ballot: Ballot,
+    /// The sender's watermark.
+    pub decided: LogIndex,
+    /// The votes, each marked with its round.
+    pub votes: Loaded,
+}
+
+/// From a coordinator to every acceptor: phase 2a of the classic rounds of slots where the fast round decides nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolve {
+    /// The coordinator's ballot.
+    pub ballot: Ballot,
+    /// The first slot of this ballot.
+    pub first: LogIndex,
+    /// Everything through here is decided.
+    pub commit: LogIndex,
+    /// The values, marked with the classic round.
+    pub values: Loaded,
+}
+
 impl Message {
     /// The ballot that the message belongs to, if to any.
     #[must_use]
@@ -218,7 +293,12 @@ impl Message {
             | Message::Heartbeat(Heartbeat { ballot, .. })
             | Message::HeartbeatReply(HeartbeatReply { ballot, .. })
             | Message::CommitNotice(CommitNotice { ballot, .. })
-            | Message::Succeed(Succeed { ballot }) => Some(*ballot),
+            | Message::Succeed(Succeed { ballot, .. })
+            | Message::Any(Any { ballot, .. })
+            | Message::Standing(Standing { ballot, .. })
+            | Message::Suggest(Suggest { ballot, .. })
+            | Message::Voted(Voted { ballot, .. })
+            | Message::Resolve(Resolve { ballot, .. }) => Some(*ballot),
             Message::Learn(_) | Message::Chosen(_) => None,
         }
     }
@@ -265,6 +345,38 @@ impl fmt::Display for Message {
                 write!(f, "trimmed {} entries {}", m.trimmed, m.entries)
             }
             Message::Succeed(m) => write!(f, "succeed {}", m.ballot),
+            Message::Any(m) => {
+                write!(f, "any {} first {} commit {} {} ", m.ballot, m.first, m.commit, m.round)?;
+                write!(f, "from {}", m.from)
+            }
+            Message::Standing(m) => {
+                write!(f, "standing {} {} decided {} last {}", m.ballot, m.round, m.decided, m.last)
+            }
+            Message::Suggest(m) => {
+                write!(f, "suggest {}", m.ballot)?;
+                write_values(f, &m.values)
+            }
+            Message::Voted(m) => {
+                write!(f, "voted {} decided {}", m.ballot, m.decided)?;
+                write_values(f, &m.votes)
+            }
+            Message::Resolve(m) => {
+                write!(f, "resolve {} first {} commit {}", m.ballot, m.first, m.commit)?;
+                write_values(f, &m.values)
+            }
         }
     }
+}
+
+/// Each slot, how its value is marked, and who waits for it.
+fn write_values(f: &mut fmt::Formatter<'_>, values: &Loaded) -> fmt::Result {
+    values.segments.iter().flat_map(|segment| segment.iter()).try_for_each(|entry| {
+        let round = match VoteRound::of_stamp(entry.stamp) {
+            Some(VoteRound::CHOSEN) => "chosen",
+            Some(VoteRound { classic: true, .. }) => "classic",
+            Some(VoteRound { classic: false, .. }) => "fast",
+            None => "?",
+        };
+        write!(f, " {}:{round}:{}", entry.index, entry.request)
+    })
 }

@@ -18,6 +18,7 @@ use crate::codec::HardState;
 use crate::config::MultiPaxosConfig;
 use crate::counters::{Counters, Rejection};
 use crate::election::Candidate;
+use crate::fast::Fast;
 use crate::leader::Leader;
 use crate::learner::Learning;
 use crate::message::{Message, Rejected, SLOT_MAX};
@@ -66,6 +67,8 @@ pub struct MultiPaxos {
 
     // The proposer.
     pub(crate) state: State,
+    /// What only Fast Paxos has.
+    pub(crate) fast: Option<Box<Fast>>,
     /// The highest ballot seen.
     pub(crate) seen: Ballot,
     /// The ballot of the leader followed last; this replica itself may have led it.
@@ -126,6 +129,8 @@ struct Told {
     role: Role,
     reign: Reign,
     route: Route,
+    /// True if any replica may propose by itself.
+    open: bool,
     decided: LogIndex,
 }
 
@@ -185,17 +190,17 @@ impl MultiPaxos {
     }
 
     fn now_told(&self) -> Told {
-        Told { role: self.role(), reign: self.reign(), route: self.route(), decided: self.decided }
+        let (route, open) = (self.route(), self.open_rounds().is_some());
+        Told { role: self.role(), reign: self.reign(), route, open, decided: self.decided }
     }
 }
 
-impl Machine for MultiPaxos {
-    type Config = MultiPaxosConfig;
-    type Message = Message;
-    type Call = LogCall;
-    type Event = LogEvent;
-
-    fn open(start: Start<MultiPaxosConfig>) -> Result<MultiPaxos, OpenError> {
+impl MultiPaxos {
+    /// Opens a replica with what `fast` makes of its watermark.
+    pub(crate) fn open_as(
+        start: Start<MultiPaxosConfig>,
+        fast: impl FnOnce(LogIndex, Instant) -> Option<Box<Fast>>,
+    ) -> Result<MultiPaxos, OpenError> {
         let Start { node, membership, config, recovered, now, seed } = start;
         config.validate()?;
         if !membership.contains(node) {
@@ -209,7 +214,9 @@ impl Machine for MultiPaxos {
             HardState::recover(recovered.hard_state.clone()).map_err(OpenError::HardState)?;
         let trimmed = recovered.compacted.map_or(LogIndex::ZERO, |(index, _)| index);
         let decided = decided.max(trimmed);
-        let votes = Votes::recover(&recovered, decided, promised).map_err(|what| OpenError::Log { what })?;
+        let fast = fast(decided, now);
+        let votes = Votes::recover(&recovered, decided, promised, fast.is_some());
+        let votes = votes.map_err(|what| OpenError::Log { what })?;
         let alone = membership.quorums().is_election_quorum(&[node].into_iter().collect());
         let loyalty = LeasePromise::at_start(config.loyalty(), now, recovered.hard_state.is_some() && !alone);
         let mut replica = MultiPaxos {
@@ -231,6 +238,7 @@ impl Machine for MultiPaxos {
             learning: Learning::default(),
             witnessed: Witnessed::default(),
             state: State::Follower(None),
+            fast,
             seen: promised,
             followed: promised,
             election_at: now,
@@ -240,6 +248,7 @@ impl Machine for MultiPaxos {
                 role: Role::Follower,
                 reign: Reign::default(),
                 route: Route::Hold,
+                open: false,
                 decided: trimmed,
             },
             counters: Counters::default(),
@@ -252,6 +261,21 @@ impl Machine for MultiPaxos {
             replica.draw_election_wait(now);
         }
         Ok(replica)
+    }
+
+    pub(crate) fn is_voter(&self) -> bool {
+        self.voter
+    }
+}
+
+impl Machine for MultiPaxos {
+    type Config = MultiPaxosConfig;
+    type Message = Message;
+    type Call = LogCall;
+    type Event = LogEvent;
+
+    fn open(start: Start<MultiPaxosConfig>) -> Result<MultiPaxos, OpenError> {
+        MultiPaxos::open_as(start, |_, _| None)
     }
 
     fn step(&mut self, now: Instant, input: Input<Message, LogCall>, effects: &mut Effects) {
@@ -281,12 +305,13 @@ impl Machine for MultiPaxos {
             State::Follower(Some(_)) => self.flush_follower(now, effects),
             _ => {}
         }
+        self.flush_fast(now, effects);
         self.hint_watermark(effects);
         let (told, is) = (self.told, self.now_told());
         if told == is {
             return;
         }
-        if (told.role, told.reign, told.route) != (is.role, is.reign, is.route) {
+        if (told.role, told.reign, told.route, told.open) != (is.role, is.reign, is.route, is.open) {
             effects.event(LogEvent::Role(is.role));
         }
         if told.decided != is.decided {
@@ -302,7 +327,8 @@ impl Machine for MultiPaxos {
             State::Candidate(candidate) => Some(candidate.retry_at.min(self.election_at)),
             _ => self.voter.then_some(self.election_at),
         };
-        [role, self.learning.due()].into_iter().flatten().min()
+        let fast = self.fast.as_ref().and_then(|fast| fast.next_deadline());
+        [role, self.learning.due(), fast].into_iter().flatten().min()
     }
 }
 
@@ -363,12 +389,18 @@ impl MultiPaxos {
             Message::Learn(message) => self.on_learn(now, from, message, effects),
             Message::Chosen(message) => self.on_chosen(now, from, message, effects),
             Message::Succeed(message) => self.on_succeed(now, from, message, effects),
+            Message::Any(message) => self.on_any(now, from, message, effects),
+            Message::Standing(message) => self.on_standing(now, from, message, effects),
+            Message::Suggest(message) => self.on_suggest(now, from, message, effects),
+            Message::Voted(message) => self.on_voted(now, from, message, effects),
+            Message::Resolve(message) => self.on_resolve(now, from, message, effects),
         }
     }
 
     fn on_persisted(&mut self, now: Instant, id: WriteId, effects: &mut Effects) {
         assert!(id < effects.write_id(), "a unit is durable only after it was issued");
         self.disk.on_persisted(id, now);
+        self.fast_persisted(id);
         match &mut self.state {
             State::Leader(leader) => leader.on_persisted(id),
             State::Candidate(_) => self.try_lead(now, effects),
@@ -385,6 +417,7 @@ impl MultiPaxos {
             _ => {}
         }
         self.on_learning_tick(now, effects);
+        self.on_fast_tick(now, effects);
     }
 
     /// A higher ballot exists.
@@ -506,6 +539,7 @@ impl MultiPaxos {
             self.votes.settle(reached);
         }
         self.learning.learned(self.decided);
+        self.fast_passed();
     }
 
     /// Lets the watermark ride on a write that is made anyway: a restart need not learn again what it had.

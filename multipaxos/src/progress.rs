@@ -28,6 +28,8 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Instant,
     /// The latest round that the peer answered.
     pub(crate) confirmed: Round,
+    /// The last slot that the peer has told of having voted in, in an answer to a round (Fast Paxos).
+    pub(crate) last: LogIndex,
     /// The highest watermark that a message to the peer told.
     pub(crate) told: LogIndex,
 }
@@ -65,6 +67,7 @@ impl Progress {
             fallbacks: 0,
             heard_at: now,
             confirmed: Round::default(),
+            last: LogIndex::ZERO,
             told: LogIndex::ZERO,
         }
     }

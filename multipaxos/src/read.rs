@@ -1,13 +1,16 @@
 //! Barrier reads: a round of messages confirms the ballot; and reads that rest on a lease which the same rounds extend.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use synod_core::{Instant, LeaderLease, LogEvent, LogIndex, NodeId, ReadId, ReadMode, Refusal};
 
 use crate::acceptor::Heard;
+use crate::ballot::Ballot;
 use crate::counters::Rejection;
-use crate::message::{Heartbeat, HeartbeatReply, Message, Round};
-use crate::multipaxos::{Effects, MultiPaxos, State};
+use crate::fast::Open;
+use crate::message::{Any, Heartbeat, HeartbeatReply, Message, Round};
+use crate::multipaxos::{Effects, MultiPaxos, State, checked_slot};
 
 /// The reads that a leader was asked for and has not answered.
 #[derive(Clone, Debug)]
@@ -20,8 +23,8 @@ pub(crate) struct Reads {
     waiting: Vec<ReadId>,
     /// In the order of their rounds.
     confirming: VecDeque<Confirming>,
-    /// Under a lease when they arrived; their slot may not be decided here yet. In the order of their slots.
-    leased: VecDeque<(ReadId, LogIndex)>,
+    /// Confirmed, or under a lease when they arrived; served once everything through this slot is decided here.
+    covering: VecDeque<(ReadId, LogIndex)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,16 @@ struct Confirming {
     round: Round,
 }
 
+/// What a peer says when it answers a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoundAnswer {
+    pub(crate) round: Round,
+    /// It had voted in no slot above this one.
+    pub(crate) last: LogIndex,
+    /// For how long it helps nobody else to lead.
+    pub(crate) loyal_for: Duration,
+}
+
 impl Reads {
     pub(crate) fn new(lease: Option<LeaderLease>) -> Reads {
         Reads {
@@ -40,16 +53,22 @@ impl Reads {
             round: Round::default(),
             waiting: Vec::new(),
             confirming: VecDeque::new(),
-            leased: VecDeque::new(),
+            covering: VecDeque::new(),
         }
     }
 
     /// The leadership ended: nothing will be confirmed.
     pub(crate) fn give_up(self, effects: &mut Effects) {
-        let leased = self.leased.into_iter().map(|(id, _)| id);
-        for id in leased.chain(self.confirming.into_iter().map(|read| read.id)).chain(self.waiting) {
+        let covering = self.covering.into_iter().map(|(id, _)| id);
+        for id in covering.chain(self.confirming.into_iter().map(|read| read.id)).chain(self.waiting) {
             effects.event(LogEvent::ReadFailed { id, why: Refusal::LeadershipLost });
         }
+    }
+
+    /// Takes the confirmed reads that a watermark covers.
+    pub(crate) fn covered_by(&mut self, decided: LogIndex) -> Vec<(ReadId, LogIndex)> {
+        let count = self.covering.iter().take_while(|(_, index)| *index <= decided).count();
+        self.covering.drain(..count).collect()
     }
 }
 
@@ -69,8 +88,8 @@ impl MultiPaxos {
             return;
         }
         self.counters.lease_reads += 1;
-        leader.reads.leased.push_back((id, index));
-        self.answer_leased(effects);
+        leader.reads.covering.push_back((id, index));
+        self.answer_covered_reads(effects);
     }
 
     /// Everything acknowledged to anybody by now lies at or below this slot, if this replica leads.
@@ -102,6 +121,7 @@ impl MultiPaxos {
     /// Sends the next round to every peer. Heartbeats wait for no disk.
     pub(crate) fn send_heartbeats(&mut self, now: Instant, effects: &mut Effects) {
         let commit = self.decided;
+        let open = self.open_rounds();
         let State::Leader(leader) = &mut self.state else { return };
         leader.reads.round.0 += 1;
         let (ballot, first, round) = (leader.ballot, leader.first, leader.reads.round);
@@ -110,7 +130,13 @@ impl MultiPaxos {
         }
         for peer in &mut leader.peers {
             peer.told = peer.told.max(commit);
-            effects.send(peer.node, Message::Heartbeat(Heartbeat { ballot, first, commit, round }));
+            effects.send(
+                peer.node,
+                match open {
+                    Some(Open { from, .. }) => Message::Any(Any { ballot, first, commit, round, from }),
+                    None => Message::Heartbeat(Heartbeat { ballot, first, commit, round }),
+                },
+            );
         }
     }
 
@@ -142,6 +168,26 @@ impl MultiPaxos {
         effects: &mut Effects,
     ) -> Result<(), Rejection> {
         let HeartbeatReply { ballot, round, loyal_for } = reply;
+        self.on_round_answered(
+            now,
+            from,
+            ballot,
+            RoundAnswer { round, last: LogIndex::ZERO, loyal_for },
+            effects,
+        )
+    }
+
+    /// A peer had promised no higher ballot when this round came.
+    pub(crate) fn on_round_answered(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        ballot: Ballot,
+        answer: RoundAnswer,
+        effects: &mut Effects,
+    ) -> Result<(), Rejection> {
+        let RoundAnswer { round, last, loyal_for } = answer;
+        checked_slot(last)?;
         if ballot.node != self.node {
             return Err(Rejection::Ballot);
         }
@@ -155,6 +201,7 @@ impl MultiPaxos {
         let Some(peer) = leader.peer(from) else { return Err(Rejection::Stranger) };
         peer.heard_at = now;
         peer.confirmed = peer.confirmed.max(round);
+        peer.last = peer.last.max(last);
         if let Some(lease) = &mut leader.reads.lease {
             lease.promised(from, round.0, loyal_for);
         }
@@ -164,7 +211,11 @@ impl MultiPaxos {
 
     /// Answers the reads whose round, or a later one, a quorum has answered, and whose slot is decided.
     pub(crate) fn answer_reads(&mut self, effects: &mut Effects) {
-        self.answer_leased(effects);
+        self.answer_covered_reads(effects);
+        if self.open_rounds().is_some() {
+            self.cover_reads();
+            return;
+        }
         let (me, decided) = (self.node, self.decided);
         let State::Leader(leader) = &mut self.state else { return };
         if leader.reads.confirming.is_empty() {
@@ -186,15 +237,28 @@ impl MultiPaxos {
         }
     }
 
-    /// Answers the reads that a lease covers, once their slot is decided.
-    fn answer_leased(&mut self, effects: &mut Effects) {
+    /// Reads that need no round any more are served once everything is decided that may have been acknowledged when they
+    /// came.
+    pub(crate) fn answer_covered_reads(&mut self, effects: &mut Effects) {
         let decided = self.decided;
         let State::Leader(leader) = &mut self.state else { return };
-        while let Some((id, index)) =
-            leader.reads.leased.front().copied().filter(|(_, index)| *index <= decided)
-        {
-            leader.reads.leased.pop_front();
+        for (id, index) in leader.reads.covered_by(decided) {
             effects.event(LogEvent::ReadReady { id, index });
+        }
+    }
+
+    /// While fast rounds are open, others decide and acknowledge without this leader: a read waits for the last slot
+    /// that anybody of an election quorum had voted in when it was asked.
+    fn cover_reads(&mut self) {
+        while let State::Leader(leader) = &self.state
+            && let Some(read) = leader.reads.confirming.front().copied()
+        {
+            let confirmed = leader.peers.iter().filter(|peer| peer.confirmed >= read.round);
+            let lasts: Vec<(NodeId, LogIndex)> = confirmed.map(|peer| (peer.node, peer.last)).collect();
+            let Some(last) = self.last_that_may_be_chosen(&lasts) else { return };
+            let State::Leader(leader) = &mut self.state else { return };
+            leader.reads.confirming.pop_front();
+            leader.reads.covering.push_back((read.id, last.max(read.index)));
         }
     }
 }

@@ -25,11 +25,12 @@ impl MultiPaxos {
             None => self.successor(now),
         };
         let not_leader = TransferRefusal::NotLeader { leader: self.leader() };
-        let leases = self.config.lease_reads.is_some();
+        // Fast Paxos: others propose while it hands over, and who succeeds must have seen all of that.
+        let refused = self.config.lease_reads.is_some() || self.fast.is_some();
         let until = now + self.config.election_timeout;
         let why = match (&mut self.state, chosen) {
             // Whoever heard this leader has promised it to help nobody else for a while, the successor included.
-            (State::Leader(_), _) if leases => TransferRefusal::Unsupported,
+            (State::Leader(_), _) if refused => TransferRefusal::Unsupported,
             (State::Leader(leader), Some(to)) => match leader.transfer {
                 None => {
                     self.counters.transfers += 1;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use synod_core::{IndexRange, LogIndex, Recovered, Stamp};
 
-use crate::ballot::Ballot;
+use crate::ballot::{Ballot, VoteRound};
 
 /// The stamps of the slots above a watermark: in which ballot this replica voted last, or that the value there
 /// is known to be chosen. Slots may be missing. The values themselves are in the storage.
@@ -28,6 +28,7 @@ impl Votes {
         recovered: &Recovered,
         decided: LogIndex,
         promised: Ballot,
+        fast: bool,
     ) -> Result<Votes, &'static str> {
         let mut votes = Votes::default();
         let mut dense_to = recovered.compacted.map_or(LogIndex::ZERO, |(index, _)| index);
@@ -40,9 +41,9 @@ impl Votes {
                 let stamp = run.stamp_at(from);
                 // A rising run is several ballots of one round, by neighbours.
                 let to = if run.rising { from } else { run.to };
-                match Ballot::of_stamp(stamp) {
-                    Some(ballot) if ballot <= promised => {}
-                    None if stamp == Stamp::CHOSEN => {}
+                match VoteRound::of_stamp(stamp).filter(|round| round.classic || fast) {
+                    Some(VoteRound::CHOSEN) => {}
+                    Some(round) if round.ballot <= promised => {}
                     Some(_) => return Err("a vote is in a ballot that was not promised"),
                     None => return Err("a stamp is not a ballot"),
                 }
@@ -63,13 +64,18 @@ impl Votes {
         self.runs.back().map(|run| run.to)
     }
 
+    /// The last slot whose stamp is `wanted`.
+    pub(crate) fn last_where(&self, wanted: impl Fn(Stamp) -> bool) -> Option<LogIndex> {
+        self.runs.iter().rev().find(|run| wanted(run.stamp)).map(|run| run.to)
+    }
+
     /// How many runs there are: what this takes in memory.
     pub(crate) fn runs(&self) -> usize {
         self.runs.len()
     }
 
-    #[cfg(test)]
-    fn stamp_at(&self, slot: LogIndex) -> Option<Stamp> {
+    /// The stamp that stands in a slot.
+    pub(crate) fn stamp_at(&self, slot: LogIndex) -> Option<Stamp> {
         let at = self.runs.partition_point(|run| run.to < slot);
         self.runs.get(at).filter(|run| run.from <= slot).map(|run| run.stamp)
     }
@@ -228,7 +234,7 @@ mod tests {
     fn what_is_not_a_paxos_log_is_refused() {
         let run = |from, to, stamp| Run { from: LogIndex(from), to: LogIndex(to), stamp, rising: false };
         let recover = |runs: Vec<Run>, decided| {
-            Votes::recover(&Recovered { runs, ..Recovered::default() }, LogIndex(decided), ballot(4))
+            Votes::recover(&Recovered { runs, ..Recovered::default() }, LogIndex(decided), ballot(4), false)
         };
         let votes = recover(vec![run(1, 3, stamp(2)), run(7, 9, Stamp::CHOSEN)], 2).unwrap();
         assert_eq!(votes.stamp_at(LogIndex(2)), None);
@@ -238,6 +244,12 @@ mod tests {
         assert!(recover(vec![run(1, 3, Stamp { high: 1, low: 0 })], 0).is_err());
         assert!(recover(vec![run(1, 3, stamp(2)), run(5, 9, stamp(2))], 4).is_err());
         assert!(recover(vec![run(2, 3, stamp(2))], 1).is_err());
+        let fast = vec![run(1, 3, ballot(2).fast_stamp())];
+        assert!(recover(fast.clone(), 0).is_err());
+        let recovered = Recovered { runs: fast, ..Recovered::default() };
+        let votes = Votes::recover(&recovered, LogIndex::ZERO, ballot(4), true).unwrap();
+        assert_eq!(votes.last_where(|stamp| stamp == ballot(2).fast_stamp()), Some(LogIndex(3)));
+        assert_eq!(votes.last_where(|stamp| stamp == ballot(2).stamp()), None);
     }
 
     #[test]
@@ -245,7 +257,7 @@ mod tests {
         let rising = Run { from: LogIndex(1), to: LogIndex(3), stamp: stamp(2), rising: true };
         let promised = Ballot { round: 2, node: NodeId(3) };
         let recovered = Recovered { runs: vec![rising], ..Recovered::default() };
-        let votes = Votes::recover(&recovered, LogIndex::ZERO, promised).unwrap();
+        let votes = Votes::recover(&recovered, LogIndex::ZERO, promised, false).unwrap();
         assert_eq!(votes.stamp_at(LogIndex(3)), Some(Stamp { high: 2, low: 3 }));
     }
 }

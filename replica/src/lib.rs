@@ -94,6 +94,7 @@ mod clients;
 mod cut;
 mod fixed_map;
 mod reads;
+mod routes;
 mod service;
 mod sessions;
 mod snapshots;

@@ -17,6 +17,7 @@ use crate::clients::{Clients, Room};
 use crate::cut;
 use crate::host::HELD_MESSAGES_MAX;
 use crate::reads::{Asker, PendingRead, Reads};
+use crate::routes::Routes;
 use crate::service::Hosted;
 use crate::sessions::{Opener, SessionOp, Sessions, Verdict};
 use crate::snapshots::{KeptSnapshots, PIECE_OVERHEAD, SnapshotConfig, SnapshotCounters, Snapshots};
@@ -162,8 +163,8 @@ pub struct Replica<P: Protocol, S: StateMachine> {
     pub(crate) origins: BTreeMap<(ClientId, Sequence), NodeId>,
     replies: BTreeMap<NodeId, ForwardReply>,
 
-    /// The route and reign that proposals under way were sent by.
-    pub(crate) seen: (Route, Reign),
+    /// How what is under way was sent.
+    pub(crate) seen: Routes,
     /// The protocol refused for want of room: wait until something is decided or durable, or this instant.
     full_until: Option<Instant>,
     stopping: bool,
@@ -204,7 +205,7 @@ where
         let snapshots = Snapshots::new(config.snapshots.clone(), kept.as_ref(), start.now);
         let mut host: Host<P> = Host::open(start, group, config.tail_bytes_max)?;
         host.hold_at_most(config.held_messages_max);
-        let seen = (host.machine().route(), host.machine().status().reign);
+        let seen = Routes::of(host.machine());
         let mut replica = Replica {
             host,
             config,
@@ -394,32 +395,41 @@ where
             return;
         }
         let commands = self.sound(origin, commands);
-        match self.host.machine().route() {
-            Route::Here => {
-                for command in commands {
-                    self.take_in(origin, command);
+        for (route, forward) in self.seen.split(Forward { origin, hops_left, commands, queries }) {
+            match route {
+                Route::Here => self.take_in_all(forward),
+                Route::Forward(to) if hops_left > 0 && to != from && to != origin => {
+                    let hops_left = hops_left.min(FORWARD_HOPS) - 1;
+                    self.host.send(to, Packet::Forward(Forward { hops_left, ..forward }));
                 }
-                for ForwardedQuery { id, mode, query } in queries {
-                    if self.reads_fit(query.len()) {
-                        self.reads.enqueue(PendingRead::new(Asker::Remote { node: origin, id }, mode, query));
-                    } else {
-                        self.replies.entry(origin).or_default().queries.push((id, QueryOutcome::Refused));
-                    }
-                }
-            }
-            Route::Forward(to) if hops_left > 0 && to != from && to != origin => {
-                let hops_left = hops_left.min(FORWARD_HOPS) - 1;
-                let onward = Forward { origin, hops_left, commands, queries };
-                self.host.send(to, Packet::Forward(onward));
-            }
-            Route::Forward(_) | Route::Hold => {
-                let reply = self.replies.entry(origin).or_default();
-                reply.commands.extend(
-                    commands.iter().map(|c| (c.request.client, c.request.sequence, RequestOutcome::Refused)),
-                );
-                reply.queries.extend(queries.iter().map(|query| (query.id, QueryOutcome::Refused)));
+                Route::Forward(_) | Route::Hold => self.refuse_all(forward),
             }
         }
+    }
+
+    /// Takes what a peer handed on for the next flush.
+    fn take_in_all(&mut self, forward: Forward) {
+        let Forward { origin, commands, queries, .. } = forward;
+        for command in commands {
+            self.take_in(origin, command);
+        }
+        for ForwardedQuery { id, mode, query } in queries {
+            if self.reads_fit(query.len()) {
+                self.reads.enqueue(PendingRead::new(Asker::Remote { node: origin, id }, mode, query));
+            } else {
+                self.replies.entry(origin).or_default().queries.push((id, QueryOutcome::Refused));
+            }
+        }
+    }
+
+    /// Sends what a peer handed on back to it.
+    fn refuse_all(&mut self, forward: Forward) {
+        let Forward { origin, commands, queries, .. } = forward;
+        let reply = self.replies.entry(origin).or_default();
+        let refused = commands.iter().map(|command| &command.request);
+        let refused = refused.map(|request| (request.client, request.sequence, RequestOutcome::Refused));
+        reply.commands.extend(refused);
+        reply.queries.extend(queries.iter().map(|query| (query.id, QueryOutcome::Refused)));
     }
 
     /// Takes a peer's command for the next flush, if there is room.
@@ -540,24 +550,21 @@ where
 
     /// Hands what clients want to whoever takes it.
     fn pump(&mut self, now: Instant) {
-        match self.seen.0 {
-            Route::Here => self.propose_here(now),
-            Route::Forward(leader) => self.forward_to(now, leader),
-            Route::Hold => {}
+        let Routes { commands, queries, .. } = self.seen;
+        if commands == Route::Here {
+            self.propose_here(now);
+        }
+        if queries == Route::Here {
+            self.read_here(now);
+        }
+        match (commands, queries) {
+            (Route::Forward(to), _) => self.forward_to(now, to, true, queries == commands),
+            (_, Route::Forward(to)) => self.forward_to(now, to, false, true),
+            _ => {}
         }
     }
 
-    fn propose_here(&mut self, now: Instant) {
-        if self.full_until.is_none_or(|until| until <= now) {
-            self.full_until = None;
-            let mut commands = self.take_incoming();
-            // The protocol holds what it does not refuse: nothing is lost on the way.
-            let mut room = self.room(None);
-            self.clients.collect(&mut room, &mut commands);
-            if !commands.is_empty() {
-                self.host.step(now, Input::Call(LogCall::Propose(commands)));
-            }
-        }
+    fn read_here(&mut self, now: Instant) {
         if self.reads.may_begin_barrier() {
             self.show_queries(now);
         }
@@ -568,14 +575,33 @@ where
         }
     }
 
-    fn forward_to(&mut self, now: Instant, leader: NodeId) {
+    fn propose_here(&mut self, now: Instant) {
+        if self.full_until.is_some_and(|until| until > now) {
+            return;
+        }
+        self.full_until = None;
         let mut commands = self.take_incoming();
-        let mut room = self.room(Some(now + self.retry_after));
+        // The protocol holds what it does not refuse: nothing is lost on the way.
+        let mut room = self.room(None);
         self.clients.collect(&mut room, &mut commands);
+        if !commands.is_empty() {
+            self.host.step(now, Input::Call(LogCall::Propose(commands)));
+        }
+    }
+
+    fn forward_to(&mut self, now: Instant, leader: NodeId, with_commands: bool, with_queries: bool) {
+        let mut commands = Vec::new();
+        if with_commands {
+            commands = self.take_incoming();
+            let mut room = self.room(Some(now + self.retry_after));
+            self.clients.collect(&mut room, &mut commands);
+        }
         let mut queries = Vec::new();
         let mut strangers = Vec::new();
-        let bounds = (self.config.batch_entries_max, self.config.batch_bytes_max);
-        self.reads.forward(now + self.retry_after, bounds, &mut queries, &mut strangers);
+        if with_queries {
+            let bounds = (self.config.batch_entries_max, self.config.batch_bytes_max);
+            self.reads.forward(now + self.retry_after, bounds, &mut queries, &mut strangers);
+        }
         for (node, id) in strangers {
             self.replies.entry(node).or_default().queries.push((id, QueryOutcome::Refused));
         }
@@ -606,11 +632,10 @@ where
 
     /// When proposals go another way than before, everything under way is proposed again.
     fn follow_route(&mut self) {
-        let machine = self.host.machine();
-        let now = (machine.route(), machine.status().reign);
+        let now = Routes::of(self.host.machine());
         if now != self.seen {
             // A leader that hands over, or has stopped trying to, still holds what it has not refused.
-            let goes_on = now.1 == self.seen.1 && now.1.leader == self.host.node();
+            let goes_on = now.reign == self.seen.reign && now.reign.leader == self.host.node();
             self.seen = now;
             self.full_until = None;
             if goes_on {
@@ -908,16 +933,18 @@ where
     /// True if a flush would do something although no input came.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        let routed = match self.seen.0 {
-            Route::Here => {
-                let commands = self.clients.has_pending() || !self.incoming.is_empty();
-                (commands && self.full_until.is_none()) || self.reads.may_begin_barrier()
-            }
-            Route::Forward(_) => {
-                self.clients.has_pending() || self.reads.has_waiting() || !self.incoming.is_empty()
-            }
+        let commands = self.clients.has_pending() || !self.incoming.is_empty();
+        let proposes = match self.seen.commands {
+            Route::Here => commands && self.full_until.is_none(),
+            Route::Forward(_) => commands,
             Route::Hold => false,
         };
+        let reads = match self.seen.queries {
+            Route::Here => self.reads.may_begin_barrier(),
+            Route::Forward(_) => self.reads.has_waiting(),
+            Route::Hold => false,
+        };
+        let routed = proposes || reads;
         let behind = self.applied < self.decided && self.backlog_load.is_none();
         let to_ask = self.transfer.is_some_and(|transfer| !transfer.is_asked());
         !self.failed && (self.host.has_work() || routed || behind || to_ask || !self.served.is_empty())

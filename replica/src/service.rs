@@ -1,8 +1,9 @@
 //! The replica as the host of a service: a state machine that does something of its own accord.
 
 use bytes::Bytes;
-use synod_core::{Instant, Protocol, ProtocolConfig, Reign, Role, Route, StateMachine};
+use synod_core::{Instant, Protocol, ProtocolConfig, Role, StateMachine};
 
+use crate::routes::Routes;
 use crate::{Replica, ReplicaEvent, SessionKey, Token};
 
 /// Names of proposals of the service: no shell gives names from here on.
@@ -15,7 +16,7 @@ const OPEN_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Hosted {
     /// The route and reign that the service was told of.
-    seen: Option<(Route, Reign)>,
+    seen: Option<Routes>,
     /// When it wants to be called.
     pub(crate) deadline: Option<Instant>,
     proposed: u64,
@@ -52,7 +53,7 @@ where
         if self.hosted.seen != Some(self.seen) {
             self.hosted.seen = Some(self.seen);
             let leads = self.host.machine().status().role == Role::Leader;
-            service.on_role(now, leads.then_some(self.seen.1));
+            service.on_role(now, leads.then_some(self.seen.reign));
         }
         if service.next_deadline().is_some_and(|at| at <= now) {
             service.on_tick(now);

@@ -84,6 +84,7 @@ pub mod sim_disk;
 
 pub mod basicpaxos;
 pub mod elections;
+pub mod fastpaxos;
 pub mod holders;
 pub mod lease;
 pub mod log;

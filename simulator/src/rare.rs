@@ -184,6 +184,24 @@ rare! {
     SnapshotRefused = "snapshot not written",
     /// The newest snapshot was damaged at rest.
     SnapshotDamaged = "snapshot damaged at rest",
+    /// A leader opened the fast rounds of its ballot.
+    FastRoundsOpened = "fast rounds opened",
+    /// A coordinator saw a slot decided in its fast round.
+    DecidedFast = "slot decided in its fast round",
+    /// A coordinator saw a slot decided in the classic round after the fast one.
+    DecidedSlow = "slot decided in the classic round after the fast one",
+    /// No value could reach a fast quorum any more.
+    ValuesCollided = "values collided in a fast round",
+    /// A coordinator saw to a slot because votes did not come.
+    SlotSwept = "slot resolved for want of votes",
+    /// A proposer lost its slot to another one.
+    SlotLost = "slot lost to another proposer",
+    /// A proposer sent its value again.
+    SuggestedAgain = "value suggested again",
+    /// A value came to an acceptor that had not heard of an open round.
+    NotOpenYet = "value suggested before the round was known to be open",
+    /// A leader went back to ordering alone.
+    FellBack = "leader went back to ordering alone",
     /// More nodes than a cluster survives lost their logs: it stands still.
     Halted = "cluster halted beyond the limit",
 }

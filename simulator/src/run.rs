@@ -6,6 +6,7 @@ use std::sync::Once;
 
 use crate::basicpaxos::{self, Synod};
 use crate::elections::{self, Bully, Election, Elections, Heartbeat};
+use crate::fastpaxos::FastPaxosAdapter;
 use crate::holders::Clocks;
 use crate::lease::{self, Leases};
 use crate::log::{Bare, Full, LeaseTables, LogAdapter, leases};
@@ -72,6 +73,7 @@ pub const SIMULATED: &[Simulated] = &[
     simulated::<RaftAdapter>(),
     simulated::<MultiPaxosAdapter<false>>(),
     simulated::<MultiPaxosAdapter<true>>(),
+    simulated::<FastPaxosAdapter>(),
     simulated::<ZabAdapter>(),
     machine("basicpaxos", Runner::Plain(run_basicpaxos), |_| basicpaxos::EXPECTED.to_vec()),
     machine("scribe", Runner::Plain(run_scribe), |_| scribe::EXPECTED.to_vec()),

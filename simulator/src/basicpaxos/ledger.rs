@@ -13,6 +13,7 @@ use synod_core::{Membership, Stamp, Write, WriteId};
 use synod_multipaxos::synod::{Accept, Accepted, Prepare, Promise};
 
 use super::process::{AcceptorState, Body, Decree, Learned, Letter, Process, Value};
+use crate::observer::ballots::fast::Round;
 use crate::observer::ballots::{Choice, Proposal, rules};
 use crate::observer::quorums::Quorums;
 use crate::observer::{Checked, violation};
@@ -209,7 +210,7 @@ impl Ledger {
 
     fn proposal(&mut self, decree: Decree, ballot: Stamp) -> Option<&mut Proposal> {
         let story = self.decrees.entry(decree).or_default();
-        story.proposals.iter_mut().find(|proposal| proposal.ballot == ballot)
+        story.proposals.iter_mut().find(|proposal| proposal.round == Round::classic(ballot))
     }
 
     /// A value stands under a ballot: sent by `node`, or voted for there.
@@ -226,7 +227,7 @@ impl Ledger {
                 format!("n{} proposes {}, and nobody wished for it", node + 1, value.0),
             ));
         }
-        let proposal = Proposal { ballot, entry: value.0, voters: 0 };
+        let proposal = Proposal { round: Round::classic(ballot), entry: value.0, voters: 0 };
         if let Some(choice) = story.chosen {
             rules::stable(decree.0, choice, &proposal)?;
         }
@@ -260,16 +261,18 @@ impl Ledger {
 
     fn voted(&mut self, node: usize, decree: Decree, ballot: Stamp) -> Checked {
         let story = self.decrees.entry(decree).or_default();
-        let Some(proposal) = story.proposals.iter_mut().find(|proposal| proposal.ballot == ballot) else {
+        let Some(proposal) =
+            story.proposals.iter_mut().find(|proposal| proposal.round == Round::classic(ballot))
+        else {
             return Ok(());
         };
         proposal.voters |= 1 << node;
         if !self.quorums.replicate(proposal.voters) {
             return Ok(());
         }
-        let choice = Choice { ballot, entry: proposal.entry };
+        let choice = Choice { round: Round::classic(ballot), entry: proposal.entry };
         rules::one_choice(decree.0, story.chosen, choice)?;
-        if story.chosen.is_none_or(|known| ballot < known.ballot) {
+        if story.chosen.is_none_or(|known| choice.round < known.round) {
             self.chosen += u64::from(story.chosen.is_none());
             story.chosen = Some(choice);
             story.proposals.iter().try_for_each(|proposal| rules::stable(decree.0, choice, proposal))?;

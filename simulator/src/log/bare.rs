@@ -278,7 +278,7 @@ impl<A: LogAdapter> Subject for Bare<A> {
         // Without a leader there is little to ask for.
         let rest = if leader.is_none() { self.patience / 8 } else { 0 };
         agenda.wakes.push((at + rest + rng.exponential(self.think_mean) + 1, client));
-        let leader = leader.filter(|_| rng.below(16) > 0);
+        let leader = leader.filter(|_| !A::PROPOSERS_ANY && rng.below(16) > 0);
         let somebody = rng.index(nodes.len());
         let node = leader.unwrap_or_else(|| {
             // Often somebody who still says that it leads.

@@ -51,6 +51,8 @@ pub trait LogAdapter: Sized + 'static {
 
     /// It hands leaderships over: it is asked to in a share of the seeds.
     const TRANSFERS: bool = false;
+    /// Any replica proposes by itself, so that clients of the bare protocol turn to all of them.
+    const PROPOSERS_ANY: bool = false;
 
     /// The quorums for a seed.
     fn quorums(members: &[NodeId], rng: &mut Rng) -> QuorumSystem {

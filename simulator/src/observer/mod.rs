@@ -19,6 +19,10 @@
 //! | [`ballots::rules`] | M5 only what is chosen is learned, without holes |
 //! | [`ballots::rules`] | PX5 one life of one node uses a ballot, after an election quorum has promised it |
 //! | [`ballots::rules`] | P1b a promise tells every vote that was cast before it |
+//! | [`ballots::fast`] | F-a an acceptor votes once in a slot's round, across restarts |
+//! | [`ballots::fast`] | F-b a fast round is decided by a fast quorum alone |
+//! | [`ballots::fast`] | F-c whatever election quorum answers, its coordinator is bound to what was chosen |
+//! | [`ballots::fast`] | F-d nothing is proposed or voted for in fast rounds that are not open |
 //! | [`epochs::rules`] | ZL at most one leader is established in an epoch |
 //! | [`epochs::rules`] | ZI1 and ZI4 integrity, local primary order: the leader of an epoch alone makes its entries, in order |
 //! | [`epochs::rules`] | ZI2 and ZI7 total and causal order: equal zxid, equal history up to there |

@@ -1,6 +1,8 @@
 //! The quorums of a cluster, worked out once for every set of its nodes.
 
-use synod_core::{Membership, NodeId, NodeSet};
+use synod_core::{Membership, NodeId, NodeSet, QuorumSystem};
+
+use super::ballots::fast::least_fast;
 
 /// How many nodes an observer has room for.
 pub const NODES_MAX: usize = 9;
@@ -10,6 +12,7 @@ pub const NODES_MAX: usize = 9;
 pub struct Quorums {
     election: Vec<bool>,
     replication: Vec<bool>,
+    fast: Vec<bool>,
 }
 
 impl Quorums {
@@ -31,6 +34,10 @@ impl Quorums {
         Quorums {
             election: table(&|nodes| quorums.is_election_quorum(nodes)),
             replication: table(&|nodes| quorums.is_replication_quorum(nodes)),
+            fast: match fast_sizes(quorums, count) {
+                Some(least) => (0..1u32 << count).map(|set| set.count_ones() as usize >= least).collect(),
+                None => table(&|nodes| quorums.is_fast_quorum(nodes)),
+            },
         }
     }
 
@@ -44,5 +51,21 @@ impl Quorums {
     #[must_use]
     pub fn replicate(&self, set: u16) -> bool {
         self.replication[usize::from(set)]
+    }
+
+    /// True if these nodes hold a fast quorum.
+    #[must_use]
+    pub fn decide_fast(&self, set: u16) -> bool {
+        self.fast[usize::from(set)]
+    }
+}
+
+/// Where members count alike, the size of a fast quorum is found by trying, not asked for.
+fn fast_sizes(quorums: &QuorumSystem, count: usize) -> Option<usize> {
+    match quorums {
+        QuorumSystem::Majority { .. } => Some(least_fast(count / 2 + 1, count)),
+        QuorumSystem::Counted { election, .. } => Some(least_fast(*election, count)),
+        QuorumSystem::Fast { election, fast, .. } => Some(least_fast(*election, count).max(*fast)),
+        _ => None,
     }
 }

@@ -1,14 +1,15 @@
 //! The observer of protocols that vote slot by slot in ballots: a ledger of every promise, vote and proposal, issued
 //! and durable. What is chosen is worked out from durable votes and from nothing that a node says.
 
+pub mod fast;
 pub mod rules;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use synod_core::{
-    Effects, Entries, Entry, LogEvent, LogIndex, Membership, Protocol, Recovered, Role, Stamp, Status,
-    WriteId,
+    Effects, Entries, Entry, LogEvent, LogIndex, Membership, NodeId, NodeSet, Protocol, QuorumSystem,
+    Recovered, Role, Stamp, Status, WriteId,
 };
 
 use super::agreement::{Decisions, Digest, entry_digest};
@@ -19,6 +20,8 @@ use super::unit::SeenUnit;
 use super::{Checked, LogObserver, recovery, snapshots, violation};
 use crate::hash::mix;
 use crate::rare::{Rare, RareCounts};
+
+use fast::{Answer, Picks, Round};
 
 /// Slots beyond this are no accident.
 const SLOTS_MAX: u64 = 1 << 20;
@@ -33,6 +36,26 @@ pub trait Ballots: Send + 'static {
     /// # Errors
     /// What is wrong with it.
     fn promised(bytes: &Bytes) -> Result<Stamp, String>;
+
+    /// Ballots have fast rounds: then a coordinator may vote in its ballot and begin another one in one step.
+    const FAST_ROUNDS: bool = false;
+
+    /// The round that a stamp stands for.
+    fn round(stamp: Stamp) -> Round {
+        Round::classic(stamp)
+    }
+
+    /// The ballot whose fast rounds this replica knows to be open, and their first slot.
+    fn opening(machine: &Self::Protocol) -> Option<(Stamp, u64)> {
+        let _ = machine;
+        None
+    }
+
+    /// The value that a coordinator is bound to by these votes of one fast round, if to any.
+    fn pick(quorums: &QuorumSystem, answered: &NodeSet, votes: &[(NodeId, u64)]) -> Option<u64> {
+        let _ = (quorums, answered);
+        votes.first().map(|(_, value)| *value)
+    }
 
     /// What a message reveals of its sender.
     ///
@@ -73,6 +96,17 @@ pub enum Claim<'a> {
         /// The last slot.
         through: u64,
     },
+    /// The sender opens the fast rounds of its ballot.
+    Opens {
+        /// The ballot.
+        ballot: Stamp,
+        /// The first slot.
+        from: u64,
+    },
+    /// The sender proposes these in fast rounds.
+    Suggests(&'a Entries),
+    /// The sender has voted for these, each in the round of its stamp, or knows them to be chosen.
+    Votes(&'a Entries),
     /// Everything through here is decided.
     Decided(u64),
     /// These values are chosen.
@@ -82,19 +116,19 @@ pub enum Claim<'a> {
 /// A value proposed for a slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Proposal {
-    /// The ballot.
-    pub ballot: Stamp,
+    /// The round. A classic one has one proposal.
+    pub round: Round,
     /// The value's hash.
     pub entry: u64,
     /// Who has ever durably voted for it, as bits.
     pub voters: u16,
 }
 
-/// What was chosen in a slot, and first in which ballot.
+/// What was chosen in a slot, and first in which round.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
-    /// The ballot.
-    pub ballot: Stamp,
+    /// The round.
+    pub round: Round,
     /// The value's hash.
     pub entry: u64,
 }
@@ -103,6 +137,7 @@ pub struct Choice {
 #[derive(Debug)]
 pub struct BallotLedger<T> {
     quorums: Quorums,
+    picks: Picks,
     nodes: Vec<Node>,
     slots: Vec<Slot>,
     ballots: BTreeMap<Stamp, Ballot>,
@@ -118,12 +153,20 @@ struct Slot {
     chosen: Option<Choice>,
 }
 
+impl Slot {
+    fn proposal(&mut self, round: Round, entry: u64) -> Option<&mut Proposal> {
+        self.proposals.iter_mut().find(|proposal| proposal.round == round && proposal.entry == entry)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Ballot {
     /// The life of its node that used it first.
     life: u64,
     /// Who said that it promised, as bits.
     promised: u16,
+    /// The first slot of its fast rounds, once they are open.
+    open_from: Option<u64>,
 }
 
 /// What stands in a slot of one node: nothing if the stamp is zero.
@@ -168,6 +211,7 @@ impl<T: Ballots> BallotLedger<T> {
     pub fn new(membership: &Membership) -> BallotLedger<T> {
         BallotLedger {
             quorums: Quorums::new(membership),
+            picks: Picks::new(membership),
             nodes: membership.members().iter().map(|_| Node::default()).collect(),
             slots: Vec::new(),
             ballots: BTreeMap::new(),
@@ -206,13 +250,19 @@ impl<T: Ballots> BallotLedger<T> {
         Ok(())
     }
 
-    /// A value stands under a ballot: written by `node`, or sent by it.
-    fn proposed(&mut self, node: usize, index: u64, ballot: Stamp, entry: u64) -> Checked {
+    /// A value stands under a stamp: written by `node`, or sent by it.
+    fn proposed(&mut self, node: usize, index: u64, stamp: Stamp, entry: u64) -> Checked {
+        let round = T::round(stamp);
+        let open_from = self.ballots.get(&round.ballot).and_then(|ballot| ballot.open_from);
         let slot = self.slot(index)?;
-        let known = slot.proposals.iter().find(|proposal| proposal.ballot == ballot);
-        rules::one_value(node, index, ballot, known.map(|proposal| proposal.entry), entry)?;
-        if known.is_none() {
-            let proposal = Proposal { ballot, entry, voters: 0 };
+        if round.classic {
+            let known = slot.proposals.iter().find(|proposal| proposal.round == round);
+            rules::one_value(node, index, stamp, known.map(|proposal| proposal.entry), entry)?;
+        } else {
+            fast::opened(node, index, round, open_from)?;
+        }
+        if slot.proposal(round, entry).is_none() {
+            let proposal = Proposal { round, entry, voters: 0 };
             if let Some(choice) = slot.chosen {
                 rules::stable(index, choice, &proposal)?;
             }
@@ -221,13 +271,17 @@ impl<T: Ballots> BallotLedger<T> {
         Ok(())
     }
 
-    fn put(&mut self, node: usize, unit: WriteId, entries: &Entries) -> Checked {
+    /// Votes are cast by `node`, which had promised `before` when its step began: one step may end a ballot after a last
+    /// vote in it.
+    fn put(&mut self, node: usize, unit: WriteId, before: Stamp, entries: &Entries) -> Checked {
         for entry in entries.iter() {
             let (index, stamp, digest) = (entry.index.0, entry.stamp, entry_digest(entry));
             if stamp == Stamp::CHOSEN {
                 rules::learned(node, index, self.slot(index)?.chosen.map(|choice| choice.entry), digest)?;
             } else {
-                rules::vote(node, index, stamp, self.nodes[node].promised)?;
+                let ballot = T::round(stamp).ballot;
+                let last = T::FAST_ROUNDS && ballot == before;
+                rules::vote(node, index, ballot, if last { before } else { self.nodes[node].promised })?;
                 self.proposed(node, index, stamp, digest)?;
             }
             let ledger = &mut self.nodes[node];
@@ -270,7 +324,7 @@ impl<T: Ballots> BallotLedger<T> {
     fn leads(&mut self, node: usize, ballot: Stamp) -> Checked {
         let life = self.nodes[node].life;
         rules::promise_durable(node, ballot, self.nodes[node].durable_promised)?;
-        let known = self.ballots.entry(ballot).or_insert(Ballot { life, promised: 0 });
+        let known = self.ballots.entry(ballot).or_insert(Ballot { life, ..Ballot::default() });
         rules::owner(node, ballot, life, known.life)?;
         if !self.quorums.elect(known.promised | 1 << node) {
             return Err(violation(
@@ -281,9 +335,22 @@ impl<T: Ballots> BallotLedger<T> {
         Ok(())
     }
 
+    /// F-b: where values stand in fast rounds alone, fewer votes than a fast quorum's decide nothing.
+    fn fast_quorums_decide(&self, node: usize, decided: u64) -> Checked {
+        let next = self.decisions.through() + 1;
+        let Some(slot) = self.slots.get(next as usize - 1).filter(|_| decided >= next) else { return Ok(()) };
+        if slot.proposals.is_empty() || slot.proposals.iter().any(|proposal| proposal.round.classic) {
+            return Ok(());
+        }
+        let what = format!("n{} takes slot {next} for decided, and no fast quorum has voted alike", node + 1);
+        Err(violation("F-b", what))
+    }
+
     fn decided_moved(&mut self, node: usize, decided: u64) -> Checked {
         let ledger = &mut self.nodes[node];
         let before = std::mem::replace(&mut ledger.decided, decided);
+        self.fast_quorums_decide(node, decided)?;
+        let ledger = &mut self.nodes[node];
         quorum_commit::check(node, before, decided, self.decisions.through())?;
         bounds::check(node, Progress { applied: 0, decided, last: ledger.log.len() as u64 })?;
         ledger.decided_ever = ledger.decided_ever.max(decided);
@@ -302,22 +369,36 @@ impl<T: Ballots> BallotLedger<T> {
     }
 
     fn vote_durable(&mut self, node: usize, entry: &Entry) -> Checked {
-        let (index, ballot, digest) = (entry.index.0, entry.stamp, entry_digest(entry));
-        set(&mut self.nodes[node].durable, index, Held { stamp: ballot, entry: digest });
-        if ballot == Stamp::CHOSEN {
+        let (index, stamp, digest) = (entry.index.0, entry.stamp, entry_digest(entry));
+        set(&mut self.nodes[node].durable, index, Held { stamp, entry: digest });
+        if stamp == Stamp::CHOSEN {
             return Ok(());
         }
+        let round = T::round(stamp);
         let slot = &mut self.slots[index as usize - 1];
-        let Some(proposal) = slot.proposals.iter_mut().find(|proposal| proposal.ballot == ballot) else {
-            return Ok(());
-        };
-        proposal.voters |= 1 << node;
-        if !self.quorums.replicate(proposal.voters) {
-            return Ok(());
+        if !round.classic {
+            let mut others =
+                slot.proposals.iter().filter(|other| other.round == round && other.entry != digest);
+            fast::one_vote(node, index, round, others.any(|other| other.voters & 1 << node != 0))?;
         }
-        let choice = Choice { ballot, entry: digest };
+        let Some(proposal) = slot.proposal(round, digest) else { return Ok(()) };
+        proposal.voters |= 1 << node;
+        let voters = proposal.voters;
+        let chooses =
+            if round.classic { self.quorums.replicate(voters) } else { self.quorums.decide_fast(voters) };
+        if chooses {
+            self.choose(index, Choice { round, entry: digest })?;
+        }
+        if !round.classic {
+            self.answers_bind(index)?;
+        }
+        Ok(())
+    }
+
+    fn choose(&mut self, index: u64, choice: Choice) -> Checked {
+        let slot = &mut self.slots[index as usize - 1];
         rules::one_choice(index, slot.chosen, choice)?;
-        if slot.chosen.is_none_or(|known| ballot < known.ballot) {
+        if slot.chosen.is_none_or(|known| choice.round < known.round) {
             slot.chosen = Some(choice);
             slot.proposals.iter().try_for_each(|proposal| rules::stable(index, choice, proposal))?;
         }
@@ -339,6 +420,22 @@ impl<T: Ballots> BallotLedger<T> {
         replace(&mut self.nodes[node].log, index, &self.decisions);
         self.nodes[node].in_flight.push_back((unit, Op::Install(index)));
         Ok(())
+    }
+
+    /// Whoever is asked for the vote that it has now: the next coordinator is bound to what was chosen in a fast round.
+    fn answers_bind(&mut self, index: u64) -> Checked {
+        let Some(choice) = self.chosen(index).filter(|choice| !choice.round.classic) else { return Ok(()) };
+        let answer = |node: &Node| {
+            let held = held(&node.durable, index);
+            match T::round(held.stamp) {
+                _ if held.stamp == Stamp::ZERO => Answer::Lower,
+                round if round > choice.round => Answer::Higher,
+                round if round == choice.round => Answer::Same(held.entry),
+                _ => Answer::Lower,
+            }
+        };
+        let answers: Vec<Answer> = self.nodes.iter().map(answer).collect();
+        self.picks.check(index, choice.entry, &answers, T::pick)
     }
 
     fn op_durable(&mut self, node: usize, op: Op) -> Checked {
@@ -365,7 +462,7 @@ impl<T: Ballots> BallotLedger<T> {
         for slot in from..range.1.min(ledger.log.len() as u64 + 1) {
             let held = held(&ledger.log, slot);
             // Votes at or above the ballot came after the promise, and so may a lesson have.
-            if held.stamp == Stamp::ZERO || held.stamp >= ballot {
+            if held.stamp == Stamp::ZERO || T::round(held.stamp).ballot >= ballot {
                 continue;
             }
             if told(slot).is_none_or(|entry| entry.stamp != held.stamp || entry_digest(entry) != held.entry) {
@@ -399,7 +496,8 @@ impl<T: Ballots> BallotLedger<T> {
         let checked = if ledger.voted.0 == ballot { ledger.voted.1 } else { 0 };
         for slot in checked.max(settled) + 1..=through {
             let proposals = self.slots.get(slot as usize - 1).map(|slot| slot.proposals.as_slice());
-            let proposal = proposals.into_iter().flatten().find(|proposal| proposal.ballot == ballot);
+            let round = Round::classic(ballot);
+            let proposal = proposals.into_iter().flatten().find(|proposal| proposal.round == round);
             let voters = proposal.map_or(0, |proposal| proposal.voters);
             if voters & 1 << node == 0 && !self.quorums.replicate(voters) {
                 return Err(violation(
@@ -415,13 +513,58 @@ impl<T: Ballots> BallotLedger<T> {
         Ok(())
     }
 
+    /// Fast rounds are opened where nothing can have been chosen in a lower ballot, and nothing was proposed in this one.
+    fn opens(&mut self, node: usize, ballot: Stamp, from: u64) -> Checked {
+        if self.ballots.get(&ballot).is_some_and(|known| known.open_from == Some(from)) {
+            return Ok(());
+        }
+        self.leads(node, ballot)?;
+        let known = self.ballots.entry(ballot).or_default();
+        let round = Round { ballot, classic: false };
+        if let Some(other) = known.open_from.replace(from) {
+            return Err(violation("F-d", format!("the {round} is open from slot {other}, and from {from}")));
+        }
+        for (slot, index) in self.slots.iter().skip(from as usize - 1).zip(from..) {
+            if let Some(choice) = slot.chosen.filter(|choice| choice.round < round) {
+                let what =
+                    format!("slot {index} was chosen in {}, and the {round} is open to all", choice.round);
+                return Err(violation("M2", what));
+            }
+            if slot.proposals.iter().any(|proposal| proposal.round == Round::classic(ballot)) {
+                let what =
+                    format!("slot {index} has a value of ballot {ballot}, whose fast round opens after it");
+                return Err(violation("F-d", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// A vote is told by itself: it is durable.
+    fn vote_told(&mut self, node: usize, entry: &Entry) -> Checked {
+        let (index, digest) = (entry.index.0, entry_digest(entry));
+        if entry.stamp == Stamp::CHOSEN {
+            return rules::learned(node, index, self.chosen(index).map(|choice| choice.entry), digest);
+        }
+        let round = T::round(entry.stamp);
+        match self.slot(index)?.proposal(round, digest) {
+            Some(proposal) if proposal.voters & 1 << node != 0 => Ok(()),
+            _ => Err(violation(
+                "RI9",
+                format!(
+                    "n{} tells of its vote in the {round} for slot {index}, which is not durable",
+                    node + 1
+                ),
+            )),
+        }
+    }
+
     fn claimed(&mut self, node: usize, claim: Claim<'_>) -> Checked {
         match claim {
             Claim::Candidate(ballot) => {
                 let ledger = &self.nodes[node];
                 rules::promise_durable(node, ballot, ledger.durable_promised)?;
                 let life = ledger.life;
-                let known = self.ballots.entry(ballot).or_insert(Ballot { life, promised: 0 });
+                let known = self.ballots.entry(ballot).or_insert(Ballot { life, ..Ballot::default() });
                 rules::owner(node, ballot, life, known.life)
             }
             Claim::Promise { ballot, from, to, votes, complete } => {
@@ -436,6 +579,11 @@ impl<T: Ballots> BallotLedger<T> {
                 .iter()
                 .try_for_each(|entry| self.proposed(node, entry.index.0, entry.stamp, entry_digest(entry))),
             Claim::Voted { ballot, through } => self.votes_told(node, ballot, through),
+            Claim::Opens { ballot, from } => self.opens(node, ballot, from),
+            Claim::Suggests(entries) => entries
+                .iter()
+                .try_for_each(|entry| self.proposed(node, entry.index.0, entry.stamp, entry_digest(entry))),
+            Claim::Votes(entries) => entries.iter().try_for_each(|entry| self.vote_told(node, entry)),
             Claim::Decided(index) => quorum_commit::told(node, index, self.decisions.through()),
             Claim::Chosen(entries) => entries.iter().try_for_each(|entry| {
                 let chosen = self.decisions.at(entry.index.0).map(|digest| digest.entry);
@@ -505,6 +653,7 @@ impl<T: Ballots> LogObserver<T::Protocol> for BallotLedger<T> {
     ) -> Checked {
         let status = machine.status();
         let unit = effects.unit();
+        let before = self.nodes[node].promised;
         self.nodes[node].unit.begin(unit);
         if let Some(bytes) = &unit.hard_state {
             self.hard_state_written(node, bytes, unit.id)?;
@@ -518,9 +667,14 @@ impl<T: Ballots> LogObserver<T::Protocol> for BallotLedger<T> {
             self.nodes[node].unit.replaced_through(index);
             self.installed(node, unit.id, index.0)?;
         }
+        // A coordinator opens fast rounds before its first message says so.
+        if let Some((ballot, from)) = T::opening(machine).filter(|(ballot, _)| ballot.low == node as u64 + 1)
+        {
+            self.opens(node, ballot, from)?;
+        }
         let (_, fresh) = self.nodes[node].unit.changed(unit);
         for put in &unit.puts[fresh..] {
-            self.put(node, unit.id, put)?;
+            self.put(node, unit.id, before, put)?;
         }
         let reign = Stamp { high: status.reign.number, low: status.reign.leader.0 };
         let ledger = &self.nodes[node];

@@ -10,6 +10,9 @@
 //! | PX5 | a ballot belongs to one life of one node; nothing is proposed in it before an election quorum promised | 2.2 |
 //! | P1b | a promise tells every vote in a lower ballot that its sender has cast | 2.2, phase 1 |
 //! | RI9 | what a message reveals is durable at its sender | 2.4 |
+//!
+//! Where ballots have fast rounds, each of the two counts as a ballot for M1 and M2, M4 is about the classic one alone,
+//! and [`super::fast`] has the rest.
 
 use synod_core::Stamp;
 
@@ -24,10 +27,7 @@ pub fn one_choice(slot: u64, known: Option<Choice>, now: Choice) -> Checked {
     match known {
         Some(known) if known.entry != now.entry => Err(violation(
             "M1",
-            format!(
-                "slot {slot}: ballot {} chose a value, and ballot {} chose another",
-                known.ballot, now.ballot
-            ),
+            format!("slot {slot}: {} chose a value, and {} chose another", known.round, now.round),
         )),
         _ => Ok(()),
     }
@@ -38,15 +38,12 @@ pub fn one_choice(slot: u64, known: Option<Choice>, now: Choice) -> Checked {
 /// # Errors
 /// M2 if a proposal of a higher ballot is not for the chosen value.
 pub fn stable(slot: u64, choice: Choice, proposal: &Proposal) -> Checked {
-    if proposal.ballot <= choice.ballot || proposal.entry == choice.entry {
+    if proposal.round <= choice.round || proposal.entry == choice.entry {
         return Ok(());
     }
     Err(violation(
         "M2",
-        format!(
-            "slot {slot}: chosen in ballot {}, and ballot {} proposes another value",
-            choice.ballot, proposal.ballot
-        ),
+        format!("slot {slot}: chosen in {}, and {} proposes another value", choice.round, proposal.round),
     ))
 }
 
@@ -139,6 +136,7 @@ pub fn promise_durable(node: usize, ballot: Stamp, durable: Stamp) -> Checked {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fast::Round;
     use super::*;
 
     fn ballot(round: u64) -> Stamp {
@@ -147,10 +145,10 @@ mod tests {
 
     #[test]
     fn a_second_choice_and_a_straying_proposal_are_caught() {
-        let chosen = Choice { ballot: ballot(2), entry: 7 };
-        assert!(one_choice(1, Some(chosen), Choice { ballot: ballot(3), entry: 7 }).is_ok());
-        assert!(one_choice(1, Some(chosen), Choice { ballot: ballot(1), entry: 8 }).is_err());
-        let proposal = |round, entry| Proposal { ballot: ballot(round), entry, voters: 0 };
+        let chosen = Choice { round: Round::classic(ballot(2)), entry: 7 };
+        assert!(one_choice(1, Some(chosen), Choice { round: Round::classic(ballot(3)), entry: 7 }).is_ok());
+        assert!(one_choice(1, Some(chosen), Choice { round: Round::classic(ballot(1)), entry: 8 }).is_err());
+        let proposal = |round, entry| Proposal { round: Round::classic(ballot(round)), entry, voters: 0 };
         assert!(stable(1, chosen, &proposal(1, 8)).is_ok(), "a lower ballot may have proposed anything");
         assert!(stable(1, chosen, &proposal(3, 8)).is_err());
     }
