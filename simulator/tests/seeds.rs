@@ -80,6 +80,14 @@ fn damage_that_once_made_a_log_shorter_without_a_word_is_refused_or_harmless() {
 }
 
 #[test]
+fn a_file_without_a_name_that_a_power_failure_brings_back_is_whole() {
+    // Killed between two changes of the folder, and without power before it was synced: the device had forgotten it.
+    let simulated = Simulated::named("wal").expect("the log engine is simulated");
+    let outcome = simulated.run(Level::Protocol, 26385, 3, false).outcome;
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
+#[test]
 fn the_log_engine_alone_passes_two_hundred_seeds_and_every_fault_of_a_device_happens() {
     let simulated = Simulated::named("wal").expect("the log engine is simulated");
     let sweep = Sweep {
