@@ -1,6 +1,7 @@
 //! What a durable write costs, and what a start costs. Ids are `storage/question/size`: entries of one batch, entries
 //! of the log. Payloads are 128 bytes; every append ends in a sync of a real file (in the folder for temporary files).
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -72,13 +73,36 @@ fn append(criterion: &mut Criterion) {
 }
 
 fn recovery(criterion: &mut Criterion) {
-    const ENTRIES: u64 = 100_000;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let log = folder.path().join("log");
-    let mut wal = Wal::create(&log, Identity::default()).expect("a new log");
+    let mut group = criterion.benchmark_group("wal");
+    group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(5));
+    for count in [10_000, 100_000, 1_000_000] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("log");
+        fill(&log, count);
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(BenchmarkId::new("recovery", count), |bencher| {
+            bencher.iter_custom(|times| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..times {
+                    let started = Instant::now();
+                    let mut wal = Wal::open(&log).expect("the log is there");
+                    let recovered = block_on(wal.recover(&Identity::default())).expect("the log is good");
+                    spent += started.elapsed();
+                    assert_eq!(recovered.last_index(), LogIndex(count));
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A log of so many entries, 100 in a batch.
+fn fill(log: &Path, count: u64) {
+    let mut wal = Wal::create(log, Identity::default()).expect("a new log");
     block_on(wal.recover(&Identity::default())).expect("a new log recovers");
     let payload = Bytes::from(vec![b'x'; PAYLOAD]);
-    for first in (1..=ENTRIES).step_by(100) {
+    for first in (1..=count).step_by(100) {
         let unit = Write {
             id: WriteId(first),
             forced: true,
@@ -87,23 +111,6 @@ fn recovery(criterion: &mut Criterion) {
         };
         block_on(wal.write(&[unit])).expect("the disk works");
     }
-    drop(wal);
-    let mut group = criterion.benchmark_group("wal");
-    group.sample_size(10).throughput(Throughput::Elements(ENTRIES));
-    group.bench_function(BenchmarkId::new("recovery", ENTRIES), |bencher| {
-        bencher.iter_custom(|times| {
-            let mut spent = Duration::ZERO;
-            for _ in 0..times {
-                let started = Instant::now();
-                let mut wal = Wal::open(&log).expect("the log is there");
-                let recovered = block_on(wal.recover(&Identity::default())).expect("the log is good");
-                spent += started.elapsed();
-                assert_eq!(recovered.last_index(), LogIndex(ENTRIES));
-            }
-            spent
-        });
-    });
-    group.finish();
 }
 
 criterion_group!(benches, append, recovery);
