@@ -55,7 +55,11 @@ struct Subject {
 impl Subject {
     fn start(contender: &dyn Contender, clients: u32) -> Subject {
         let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
-        let surroundings = Surroundings { transport: TransportKind::Memory, storage: StorageKind::Memory };
+        let surroundings = Surroundings {
+            transport: TransportKind::Memory,
+            storage: StorageKind::Memory,
+            snapshot_entries: None,
+        };
         let cluster = runtime.block_on(async {
             let cluster = Cluster::start(contender, surroundings, 3, Replicated::store)
                 .await

@@ -3,12 +3,13 @@
 use std::io;
 
 use futures::future::BoxFuture;
-use synod_core::memory::MemoryNetwork;
+use synod_core::memory::{MemoryNetwork, MemorySnapshots};
 use synod_core::{
     Machine, Member, Membership, NodeId, OpenError, ProtocolConfig, QuorumSystem, SessionLimits,
 };
 use synod_multipaxos::MultiPaxos;
 use synod_raft::Raft;
+use synod_replica::{ReplicaConfig, SnapshotConfig};
 use synod_runtime::{Node, StartError};
 use synod_transport::{Tcp, TcpError, Tls};
 use synod_zab::Zab;
@@ -104,6 +105,8 @@ pub struct Life {
     pub membership: Membership,
     /// Its log, with what earlier lives left there.
     pub log: Log,
+    /// Its snapshots, and after how many entries it takes one.
+    pub snapshots: Option<(MemorySnapshots, u64)>,
     /// Its state machine, empty.
     pub state_machine: Replicated,
 }
@@ -189,6 +192,15 @@ where
                 Log::Wal(log) => builder.storage(log),
                 #[cfg(feature = "redb")]
                 Log::Redb(log) => builder.storage(log),
+            };
+            let builder = match life.snapshots {
+                Some((store, entries_max)) => {
+                    let snapshots = SnapshotConfig { entries_max, ..SnapshotConfig::default() };
+                    builder
+                        .snapshots(store)
+                        .replica_config(ReplicaConfig { snapshots, ..ReplicaConfig::default() })
+                }
+                None => builder,
             };
             let builder = match &self.links {
                 Links::Memory(network) => builder.transport(network.attach(life.node)),

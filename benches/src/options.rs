@@ -67,6 +67,11 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = StorageKind::Wal)]
     pub storage: StorageKind,
 
+    /// Take a snapshot of each replica after so many entries, in memory, and cut its log off behind the one before;
+    /// without it logs grow through the whole run
+    #[arg(long, value_name = "N")]
+    pub snapshot_entries: Option<u64>,
+
     /// The tokio runtime that everything runs on
     #[arg(long, value_enum, default_value_t = Flavour::CurrentThread)]
     pub flavour: Flavour,
@@ -195,10 +200,14 @@ impl Options {
         }
     }
 
-    /// What carries messages, and what holds logs.
+    /// What carries messages, what holds logs, and how far they grow.
     #[must_use]
     pub fn surroundings(&self) -> Surroundings {
-        Surroundings { transport: self.transport, storage: self.storage }
+        Surroundings {
+            transport: self.transport,
+            storage: self.storage,
+            snapshot_entries: self.snapshot_entries,
+        }
     }
 
     /// The time measured.
@@ -230,6 +239,9 @@ impl Options {
             .or_else(|| within("--clients", u64::from(self.clients), 1, Self::CLIENTS_MAX))
             .or_else(|| within("--payload", self.payload as u64, Self::PAYLOAD_MIN, Self::PAYLOAD_MAX))
             .or_else(|| within("--keys", u64::from(self.keys), 1, Self::KEYS_MAX))
+            .or_else(|| {
+                within("--snapshot-entries", self.snapshot_entries.unwrap_or(1), 1, Self::ENTRIES_MAX)
+            })
             .or_else(|| positive("--rate", self.rate.unwrap_or(1.0), Self::RATE_MAX))
             .or_else(|| positive("--seconds", self.seconds, Self::SECONDS_MAX))
             .or_else(|| {
@@ -249,6 +261,8 @@ impl Options {
     pub const PAYLOAD_MAX: u64 = 512 << 10;
     /// The state machine holds every key on each replica.
     pub const KEYS_MAX: u64 = 100_000_000;
+    /// A run that long takes no snapshot.
+    pub const ENTRIES_MAX: u64 = 1 << 40;
     /// Beyond what any machine does.
     pub const RATE_MAX: f64 = 1e9;
     /// A day.
@@ -350,6 +364,7 @@ mod tests {
             ("--clients 1e3", "--clients"),
             ("--payload 7", "--payload 7"),
             ("--keys 0", "--keys 0"),
+            ("--snapshot-entries 0", "--snapshot-entries 0"),
             ("--rate 0", "--rate 0"),
             ("--seconds NaN", "--seconds NaN"),
             ("--seconds inf", "--seconds inf"),

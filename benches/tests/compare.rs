@@ -96,6 +96,18 @@ fn crashed_leader(transport: &str, storage: &str, flavour: &str) -> [serde_json:
 }
 
 #[test]
+fn a_crashed_leader_whose_log_was_cut_off_leaves_the_same() {
+    let args = ["--protocols", "raft", "--seconds", "1", "--clients", "8", "--keys", "100"];
+    let output = compare(
+        &[&args[..], &["--transport", "memory", "--storage", "memory", "--snapshot-entries", "500"]].concat(),
+    );
+    assert!(output.status.success(), "{output:?}");
+    let out = text(&output.stdout);
+    let account = out.lines().find(|line| line.starts_with("raft: ")).expect("an account");
+    assert!(account.ends_with("snapshots taken"), "{account}");
+}
+
+#[test]
 fn every_replica_makes_the_same_of_a_file_as_the_file_itself() {
     let mut content = b"\n\xff\xfe\r\n\n".to_vec();
     for line in 0..5_000 {

@@ -122,12 +122,15 @@ fn one(plan: &Plan<'_>, interrupt: &Interrupt) -> Result<Outcomes, End> {
 
 /// Prints a row as JSON, or keeps it for the table; notes what a row has no column for.
 fn note(outcomes: Outcomes, options: &Options, rows: &mut Vec<Row>, notes: &mut Vec<String>) {
-    let Outcomes { row, account, dropped, explanation, .. } = outcomes;
+    let Outcomes { row, account, snapshots, dropped, explanation, .. } = outcomes;
     let pace = match dropped {
         Some(dropped) => format!("open loop; {dropped} were due and never started"),
         None => "closed loop".to_owned(),
     };
     let mut note = format!("{}: {account}; {pace}", row.protocol);
+    if snapshots > 0 {
+        note.push_str(&format!("; {snapshots} snapshots taken"));
+    }
     if let Some(explanation) = explanation {
         note.push_str(&format!("\n  not linearizable: {explanation}"));
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use synod_core::memory::MemorySnapshots;
 use synod_core::{Membership, NodeId, Reign};
 use synod_runtime::{Consistency, Node};
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use crate::state_machine::{Replicated, STATE_QUERY, State};
 pub struct Cluster {
     network: Box<dyn Network>,
     logs: Logs,
+    snapshot_entries: Option<u64>,
     membership: Membership,
     state_machine: fn() -> Replicated,
     replicas: Vec<Replica>,
@@ -26,6 +28,8 @@ pub struct Cluster {
 
 struct Replica {
     id: NodeId,
+    /// What a node leaves to its next life, beside its log.
+    snapshots: MemorySnapshots,
     /// Handles of every life so far: counters outlive the node. The last one runs, unless it was crashed.
     lives: Vec<Node>,
 }
@@ -37,6 +41,8 @@ pub struct Surroundings {
     pub transport: TransportKind,
     /// Of each replica.
     pub storage: StorageKind,
+    /// After how many entries each takes a snapshot, kept in memory, and cuts its log off; none, and the log grows.
+    pub snapshot_entries: Option<u64>,
 }
 
 /// What all replicas have sent and written, over all their lives.
@@ -48,6 +54,8 @@ pub struct Traffic {
     pub bytes: u64,
     /// Syncs of logs on disk.
     pub syncs: u64,
+    /// Snapshots taken.
+    pub snapshots: u64,
 }
 
 impl Cluster {
@@ -62,10 +70,11 @@ impl Cluster {
         state_machine: fn() -> Replicated,
     ) -> Result<Cluster, LifeError> {
         let membership = contender.membership(replicas);
-        let fresh = |id: NodeId| Replica { id, lives: Vec::new() };
+        let fresh = |id: NodeId| Replica { id, snapshots: MemorySnapshots::new(), lives: Vec::new() };
         let mut cluster = Cluster {
             network: contender.network(surroundings.transport, replicas).map_err(LifeError::Ports)?,
             logs: Logs::create(surroundings.storage, replicas)?,
+            snapshot_entries: surroundings.snapshot_entries,
             replicas: membership.members().iter().map(|member| fresh(member.id)).collect(),
             membership,
             state_machine,
@@ -100,6 +109,7 @@ impl Cluster {
             node: replica.id,
             membership: self.membership.clone(),
             log: self.logs.open(replica.id)?,
+            snapshots: self.snapshot_entries.map(|entries| (replica.snapshots.clone(), entries)),
             state_machine: (self.state_machine)(),
         };
         let node = self.network.start(life).await?;
@@ -117,6 +127,7 @@ impl Cluster {
             traffic.messages += metrics.envelopes_sent;
             traffic.bytes += metrics.bytes_sent;
             traffic.syncs += if self.logs.sync() { metrics.storage_writes } else { 0 };
+            traffic.snapshots += metrics.snapshots_taken;
         }
         traffic
     }

@@ -50,6 +50,8 @@ pub struct Outcomes {
     pub row: Row,
     /// What became of all operations.
     pub account: Account,
+    /// Snapshots that replicas took in the measured time.
+    pub snapshots: u64,
     /// In an open loop, how many operations were due and never started.
     pub dropped: Option<u64>,
     /// What the clients did and saw.
@@ -154,7 +156,8 @@ pub async fn run(plan: &Plan<'_>, interrupt: &Interrupt) -> Result<Outcomes, Run
     let outage = measured.crash.map(|crash| unavailable(&history, measured.load, crash));
     let figures = Judged { speed, outage, linearizable, replicas_equal, account };
     let row = row(plan, &measured, figures);
-    Ok(Outcomes { row, account, dropped: measured.dropped, history, explanation })
+    let (snapshots, dropped) = (measured.traffic.snapshots, measured.dropped);
+    Ok(Outcomes { row, account, snapshots, dropped, history, explanation })
 }
 
 /// What was noted while the load ran.
@@ -237,6 +240,7 @@ async fn load_and_crash(
             messages: traffic.messages - traffic_before.messages,
             bytes: traffic.bytes - traffic_before.bytes,
             syncs: traffic.syncs - traffic_before.syncs,
+            snapshots: traffic.snapshots - traffic_before.snapshots,
         },
         cpu: cpu_time().saturating_sub(cpu_before),
         dropped: None,
