@@ -175,9 +175,13 @@
 //!   can still disturb elections for as long as it does so; the protocol is for crashes.
 //! - *Quorums* come from the membership. Two election quorums must meet; [`Zab`] refuses to open otherwise.
 //!
+//! - *No leader lease*, nor has ZooKeeper one: [`ReadMode::Lease`](synod_core::ReadMode) is answered like a barrier. A
+//!   lease needs followers who elect nobody else for a while, whatever they hear; here they vote anew at once when
+//!   their leader says that it leads no more, which is what keeps fail-overs short, and no time is part of any promise.
+//!
 //! # Not here yet
 //!
-//! - *Membership change, observers that take INFORM, leadership transfer, lease reads.*
+//! - *Membership change, observers that take INFORM, leadership transfer.*
 //!
 //! # Features
 //!

@@ -40,6 +40,7 @@ impl Reads {
 }
 
 impl Zab {
+    /// Whatever the read may rest on: a leader has no lease here.
     pub(crate) fn on_read(&mut self, id: ReadId, effects: &mut Effects) {
         let why = self.not_leader();
         match &mut self.state {

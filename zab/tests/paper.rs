@@ -5,7 +5,7 @@ mod harness;
 
 use harness::{Cluster, Disk, HEARTBEAT, TIMEOUT, at, entries};
 use std::time::Duration;
-use synod_core::{LogEvent, LogIndex, NodeId, ReadId, Refusal, Role};
+use synod_core::{Input, LogCall, LogEvent, LogIndex, NodeId, ReadId, ReadMode, Refusal, Role};
 use synod_zab::{
     Ack, AckEpoch, Attempt, Commit, Epoch, FollowerInfo, Message, Missing, NewEpoch, NewLeader, Proposal,
     Rejection, Session, Zab,
@@ -504,6 +504,22 @@ fn a_read_is_a_true_sync_confirmed_by_pings_sent_after_it_came() {
     cluster.settle();
     let ready: Vec<LogEvent> = cluster.take_events(3);
     assert!(ready.contains(&LogEvent::ReadReady { id: ReadId(2), index: LogIndex(1) }));
+}
+
+#[test]
+fn a_read_that_may_rest_on_a_lease_is_confirmed_like_any_other() {
+    let mut cluster = Cluster::led(3);
+    commands(&mut cluster, 3, 1);
+    cluster.settle();
+    cluster.take_events(3);
+    cluster.take_sent();
+    let ready = LogEvent::ReadReady { id: ReadId(1), index: LogIndex(1) };
+    cluster.step(3, Input::Call(LogCall::Read { id: ReadId(1), mode: ReadMode::Lease }));
+    assert!(!cluster.take_events(3).contains(&ready), "not before anybody was asked");
+    cluster.settle();
+    assert!(cluster.take_events(3).contains(&ready));
+    let pings = cluster.take_sent().into_iter().filter(|letter| matches!(letter.message, Message::Ping(_)));
+    assert_eq!(pings.count(), 2);
 }
 
 #[test]
