@@ -2,6 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering::Relaxed;
 
 use synod_core::memory::{Get, Put};
 use synod_core::{ClusterId, NodeId, StorageError};
@@ -12,8 +14,14 @@ use synod_wal::force_new_cluster;
 const OLD: ClusterId = ClusterId(1);
 const NEW: ClusterId = ClusterId(2);
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+/// Addresses that nobody listens at, below the ports that systems give to outgoing connections: a node that starts before
+/// its peers would otherwise take one of theirs for a connection of its own.
+fn free_addresses(count: u64) -> Vec<(NodeId, SocketAddr)> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 12_000 + (std::process::id() % 16_000) as u16;
+    let address = || SocketAddr::from(([127, 0, 0, 1], first + NEXT.fetch_add(1, Relaxed) % 4_000));
+    let free = std::iter::repeat_with(address).filter(|address| TcpListener::bind(address).is_ok());
+    (1..=count).map(NodeId).zip(free).collect()
 }
 
 async fn read(node: &Node, key: &str) -> Option<bytes::Bytes> {
@@ -26,7 +34,7 @@ fn put(key: &str, value: &str) -> Put {
 }
 
 async fn one_that_is_left_goes_on_alone(protocol: Protocol, root: &Path) {
-    let peers: Vec<_> = (1..=3).map(|id| (NodeId(id), free_address())).collect();
+    let peers = free_addresses(3);
     let setup = |id: u64| Setup {
         cluster: OLD,
         id: NodeId(id),
