@@ -89,7 +89,7 @@ setters! {
     /// replicas. Default 20 ms.
     collision_timeout: Duration,
     /// Of a window of decided slots, how many in a hundred may have taken the slow path before the leader orders
-    /// alone; above 100 for never. Half of them cost what they save (`docs/fast-paxos.md`). Default 50.
+    /// alone; above 100 for never. Default 50.
     fall_back_percent: u64,
     /// How many decided slots are looked at together. Default 64.
     fall_back_window: u64,
