@@ -7,7 +7,7 @@ use synod_core::memory::{MemoryNetwork, MemorySnapshots};
 use synod_core::{
     Machine, Member, Membership, NodeId, OpenError, ProtocolConfig, QuorumSystem, SessionLimits,
 };
-use synod_multipaxos::MultiPaxos;
+use synod_multipaxos::{FastPaxos, MultiPaxos};
 use synod_raft::Raft;
 use synod_replica::{ReplicaConfig, SnapshotConfig};
 use synod_runtime::{Node, StartError};
@@ -29,6 +29,8 @@ pub fn all() -> Vec<Box<dyn Contender>> {
         contender("multipaxos", MultiPaxos::config, majority, 3),
         // Three replicas have no flexible quorums that are smaller than majorities.
         contender("flexpaxos", MultiPaxos::config, flexible, 4),
+        // Three replicas are all needed for a fast quorum.
+        contender("fastpaxos", FastPaxos::config, majority, 4),
         contender("zab", Zab::config, majority, 3),
     ]
 }

@@ -22,7 +22,7 @@ pub struct Options {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub protocols: Vec<String>,
 
-    /// Replicas of each protocol [default: 3, and 4 for flexpaxos]
+    /// Replicas of each protocol [default: 3, and 4 for flexpaxos and fastpaxos]
     #[arg(long, value_name = "N")]
     pub replicas: Option<u64>,
 

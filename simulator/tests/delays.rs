@@ -49,6 +49,18 @@ fn each_replica_writes_once() {
     }
 }
 
+/// Lamport, *Fast Paxos*, section 3: a proposer sends its value to every acceptor, and each of them tells its vote to every
+/// learner. The proposer's own vote rides on its next command.
+#[test]
+fn a_command_of_fast_paxos_takes_two_delays_from_anywhere_and_every_acceptor_tells_everybody() {
+    let fast = delays::CONTENDERS.iter().find(|contender| contender.protocol == "fastpaxos").unwrap();
+    for row in SIZES.into_iter().flat_map(|size| fast.rows(size).unwrap()) {
+        let (n, others) = (row.replicas as u64, row.replicas as u64 - 1);
+        let seen = (row.message_delays, row.messages, row.durable_writes);
+        assert_eq!(seen, (2, others + others * others, n), "{row:?}");
+    }
+}
+
 #[test]
 fn bytes_grow_by_the_same_for_each_replica_and_forwarding_costs_the_same_everywhere() {
     let forwarded = envelope_len(vec![Packet::Forward(Forward {

@@ -89,6 +89,14 @@ fn compare(options: &Options, interrupt: &Interrupt) -> Result<bool, End> {
             write_history(file, path, &outcomes.history)?;
         }
         note(outcomes, options, &mut rows, &mut notes);
+        if contender.name() == "fastpaxos" && plan.replicas == 3 {
+            let remark =
+                "fastpaxos: of 3 replicas all are needed for a fast quorum: the fast path tolerates no fault";
+            if options.json {
+                complain(remark);
+            }
+            notes.push(remark.to_owned());
+        }
         if options.tls {
             let plan = Plan { name: &with_tls, options: &encrypted, ..plan };
             note(one(&plan, interrupt)?, options, &mut rows, &mut notes);

@@ -27,7 +27,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 use synod_core::{Member, Membership, NodeId, ProtocolConfig, QuorumSystem, SessionLimits};
-use synod_multipaxos::MultiPaxos;
+use synod_multipaxos::{FastPaxos, MultiPaxos};
 use synod_raft::Raft;
 use synod_zab::Zab;
 
@@ -92,6 +92,7 @@ pub const CONTENDERS: &[Contender] = &[
     Contender { protocol: "raft", rows: |name, size| steady(name, Raft::config(), majority(size)) },
     Contender { protocol: "multipaxos", rows: |name, size| paxos(name, majority(size)) },
     Contender { protocol: "flexpaxos", rows: |name, size| paxos(name, flexible(size)) },
+    Contender { protocol: "fastpaxos", rows: |name, size| steady(name, FastPaxos::config(), majority(size)) },
     Contender { protocol: "zab", rows: |name, size| steady(name, Zab::config(), majority(size)) },
 ];
 
