@@ -277,6 +277,8 @@ impl Zab {
                 };
                 send_proposal(learner, now, epoch, prev, commit, segment, effects);
             }
+            // A snapshot may have brought it all of that at once: then no proposal is left to go before.
+            announce(learner, epoch, learner.matched(), effects);
         }
     }
 
@@ -483,11 +485,16 @@ fn send_proposal(
         learner.told = learner.told.max(commit.min(through));
     }
     effects.send(learner.node, Message::Proposal(Proposal { session, prev, commit, entries }));
+    announce(learner, epoch, through, effects);
+}
+
+/// NEWLEADER, strictly after all that it stands for: through `through` everything was sent, or is there.
+fn announce(learner: &mut Learner, epoch: Epoch, through: LogIndex, effects: &mut Effects) {
     if let Stage::Synchronising { target, announced: false } = learner.stage
         && through >= target.index
     {
-        // NEWLEADER strictly after all that it stands for.
         learner.stage = Stage::Synchronising { target, announced: true };
+        let session = Session { epoch, attempt: learner.attempt };
         effects.send(learner.node, Message::NewLeader(NewLeader { session, last: target }));
     }
 }

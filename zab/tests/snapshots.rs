@@ -7,8 +7,8 @@ use std::time::Duration;
 use harness::{Cluster, Disk, HEARTBEAT, arrived, at, ending_at, entries};
 use synod_core::{Input, LogEvent, LogIndex, NodeId, Protocol, Role};
 use synod_zab::{
-    AckEpoch, FollowerInfo, Message, NewEpoch, NewLeader, Notification, Place, Proposal, Round, Session,
-    Standing, Vote, Zab,
+    Ack, AckEpoch, Attempt, FollowerInfo, Message, NewEpoch, NewLeader, Notification, Place, Proposal,
+    Received, Round, Session, Standing, Vote, Zab,
 };
 
 /// Replica 3 leads, 1 is cut off, and the log of the leader begins behind what 1 has.
@@ -136,6 +136,32 @@ fn a_follower_that_falls_behind_the_log_in_its_session_goes_on_from_a_snapshot()
     cluster.advance(Duration::from_secs(1));
     assert_eq!((cluster.decided(1), cluster.zab(1).counters().installs), (6, 1));
     assert_eq!((cluster.current(1), cluster.zab(3).counters().elections), (1, 0));
+}
+
+/// A snapshot of an earlier leader ends a synchronisation in the middle of it (seed 103303 of the simulator).
+#[test]
+fn a_follower_that_has_all_of_it_from_elsewhere_is_told_of_the_new_leader() {
+    let whole = Disk::with_history(&[1; 6], 1, 1);
+    let config = Zab::config().proposal_entries_max(1);
+    let mut cluster = Cluster::with(3, config, &[(2, whole.clone()), (3, whole)]);
+    cluster.crash(1);
+    assert_eq!(cluster.elect(), 3);
+    cluster.take_sent();
+    cluster.scripted = true;
+    let attempt = Attempt(1);
+    let session = Session { epoch: cluster.zab(3).current_epoch(), attempt };
+    let last = at(1, 1, 1);
+    cluster.receive(1, 3, Message::FollowerInfo(FollowerInfo { attempt, accepted: session.epoch }));
+    let answer = AckEpoch { session, promised: true, current: last.zxid.epoch, last };
+    cluster.receive(1, 3, Message::AckEpoch(answer));
+    let announced = |cluster: &mut Cluster| {
+        cluster.take_sent().iter().any(|letter| matches!(letter.message, Message::NewLeader(_)))
+    };
+    assert!(!announced(&mut cluster), "entries are to be sent first");
+    cluster.receive(1, 3, Message::Received(Received { session, through: LogIndex(6) }));
+    assert!(announced(&mut cluster));
+    cluster.receive(1, 3, Message::Ack(Ack { session, through: LogIndex(6) }));
+    assert_eq!(cluster.zab(3).counters().rejected, 0);
 }
 
 /// What stands in the history already stays, and what follows it too.
