@@ -155,6 +155,18 @@ pub struct Cluster {
     pub scripted: bool,
     /// True: whoever is to be sent a snapshot gets one at once. False: none arrives.
     pub snapshots: bool,
+    /// `Some`: snapshots are on their way until the test takes them from here.
+    pub parcels: Option<Vec<Parcel>>,
+}
+
+/// A snapshot on its way.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    pub from: u64,
+    pub to: u64,
+    pub meta: SnapshotMeta,
+    /// Of the sender: whoever began anew knows of no parcel.
+    pub life: u64,
 }
 
 impl Cluster {
@@ -181,6 +193,7 @@ impl Cluster {
             trace: String::new(),
             scripted: false,
             snapshots: false,
+            parcels: None,
             membership,
         };
         let ids: Vec<u64> = cluster.membership.members().iter().map(|member| member.id.0).collect();
@@ -323,6 +336,11 @@ impl Cluster {
     fn send_snapshot(&mut self, from: u64, to: u64) {
         let index = self.zab(from).status().decided;
         let meta = self.snapshot_of(from, index.0).filter(|_| self.snapshots);
+        let life = self.node(from).life;
+        if let (Some(parcels), Some(meta)) = (&mut self.parcels, &meta) {
+            parcels.push(Parcel { from, to, meta: meta.clone(), life });
+            return;
+        }
         let outcome = match meta {
             Some(meta) if self.node(to).zab.is_some() => {
                 self.offer(to, meta);
@@ -331,6 +349,15 @@ impl Cluster {
             _ => SnapshotOutcome::Failed,
         };
         self.step(from, Input::Call(LogCall::SnapshotSent { to: NodeId(to), outcome }));
+    }
+
+    /// Tells the sender of a parcel what became of it.
+    pub fn parcel_ended(&mut self, parcel: &Parcel, taken: bool) {
+        let Parcel { from, to, ref meta, life } = *parcel;
+        let outcome = if taken { SnapshotOutcome::Taken(meta.index) } else { SnapshotOutcome::Failed };
+        if self.node(from).life == life {
+            self.step(from, Input::Call(LogCall::SnapshotSent { to: NodeId(to), outcome }));
+        }
     }
 
     /// What a snapshot of `id` through `index` would say.
