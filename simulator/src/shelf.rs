@@ -78,6 +78,12 @@ impl Shelf {
         true
     }
 
+    /// What was damaged is gone: a snapshot that is written anew under the same id, perhaps sent by a peer, is whole.
+    fn replaced(&self, id: SnapshotId) {
+        let mut state = self.lock();
+        state.damaged = state.damaged.filter(|damaged| *damaged != id);
+    }
+
     fn refuse(&self, action: &str) -> Result<(), SnapshotError> {
         let mut state = self.lock();
         let State { rng, refuses, .. } = &mut *state;
@@ -107,7 +113,9 @@ impl SnapshotStore for Shelf {
     }
 
     fn delete(&mut self, id: SnapshotId) -> Result<(), SnapshotError> {
-        self.kept.delete(id)
+        self.kept.delete(id)?;
+        self.replaced(id);
+        Ok(())
     }
 }
 
@@ -124,6 +132,8 @@ impl SnapshotWriter for Writer {
 
     fn finish(self: Box<Self>, head: &SnapshotHead) -> Result<(), SnapshotError> {
         self.shelf.refuse("finish")?;
-        self.writer.finish(head)
+        self.writer.finish(head)?;
+        self.shelf.replaced(head.id);
+        Ok(())
     }
 }

@@ -88,6 +88,14 @@ fn a_file_without_a_name_that_a_power_failure_brings_back_is_whole() {
 }
 
 #[test]
+fn a_snapshot_that_takes_the_place_of_a_damaged_one_of_its_name_is_whole() {
+    // A peer sends back what this node took itself and lost to damage.
+    let outcome =
+        Simulated::named("flexpaxos").expect("simulated").run(Level::Replica, 1689, 3, false).outcome;
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
+#[test]
 fn the_log_engine_alone_passes_two_hundred_seeds_and_every_fault_of_a_device_happens() {
     let simulated = Simulated::named("wal").expect("the log engine is simulated");
     let sweep = Sweep {
