@@ -21,6 +21,13 @@ pub trait Service {
     /// need be applied yet; it is before a query is answered.
     fn on_role(&mut self, now: Instant, leads: Option<Reign>);
 
+    /// True if queries may be answered now. What an answer promises leaves no entry in the log: a leader of whose reign
+    /// nothing is applied cannot know what an earlier one may still have decided after it. Asked at the leader only;
+    /// queries wait while it says no.
+    fn may_answer(&self) -> bool {
+        true
+    }
+
     /// A linearizable query is here, at the leader, and its confirmation begins now. It is answered by
     /// [`StateMachine::query`](crate::StateMachine::query) once it is confirmed and everything decided before is
     /// applied; perhaps never, and perhaps after it was here again.

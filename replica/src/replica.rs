@@ -565,6 +565,9 @@ where
     }
 
     fn read_here(&mut self, now: Instant) {
+        if self.hosted.queries_wait {
+            return;
+        }
         if self.reads.may_begin_barrier() {
             self.show_queries(now);
         }
@@ -940,7 +943,7 @@ where
             Route::Hold => false,
         };
         let reads = match self.seen.queries {
-            Route::Here => self.reads.may_begin_barrier(),
+            Route::Here => self.reads.may_begin_barrier() && !self.hosted.queries_wait,
             Route::Forward(_) => self.reads.has_waiting(),
             Route::Hold => false,
         };

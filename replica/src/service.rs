@@ -19,6 +19,8 @@ pub(crate) struct Hosted {
     seen: Option<Routes>,
     /// When it wants to be called.
     pub(crate) deadline: Option<Instant>,
+    /// True while the service has queries wait.
+    pub(crate) queries_wait: bool,
     proposed: u64,
     open: usize,
     proposals: Vec<Bytes>,
@@ -61,6 +63,7 @@ where
         let mut proposals = std::mem::take(&mut self.hosted.proposals);
         service.take_proposals(&mut proposals);
         self.hosted.deadline = service.next_deadline();
+        self.hosted.queries_wait = !service.may_answer();
         for payload in proposals.drain(..) {
             if self.hosted.open == OPEN_MAX {
                 break;
@@ -88,6 +91,7 @@ where
         if let Some(service) = self.state_machine.service() {
             service.on_applied(now);
             self.hosted.deadline = service.next_deadline();
+            self.hosted.queries_wait = !service.may_answer();
         }
     }
 }

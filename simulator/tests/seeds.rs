@@ -96,6 +96,14 @@ fn a_snapshot_that_takes_the_place_of_a_damaged_one_of_its_name_is_whole() {
 }
 
 #[test]
+fn an_expiry_of_an_earlier_reign_ends_no_lease_that_was_kept_alive_since() {
+    // Paxos may decide it much later, and the reign between may have decided nothing.
+    let simulated = Simulated::named("lease-replicated-multipaxos").expect("simulated");
+    let outcome = simulated.run(Level::Replica, 3795, 3, false).outcome;
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+}
+
+#[test]
 fn the_log_engine_alone_passes_two_hundred_seeds_and_every_fault_of_a_device_happens() {
     let simulated = Simulated::named("wal").expect("the log engine is simulated");
     let sweep = Sweep {

@@ -295,7 +295,15 @@ impl Service for LeaseTable {
             for (id, lease) in &self.leases {
                 leading.prolong(*id, now + lease.length);
             }
+            // An expiry that an earlier leader wanted and nobody saw decided may still be, after leases were kept alive
+            // in this reign without an entry: once an entry of this reign is applied it comes too late.
+            let first = LeaseCommand::Expire { reign: leading.reign, leases: Vec::new() };
+            leading.proposals.push(first.to_bytes());
         }
+    }
+
+    fn may_answer(&self) -> bool {
+        self.leading.as_ref().is_none_or(|leading| leading.reign == self.reign)
     }
 
     fn on_query(&mut self, now: Instant, query: &[u8]) {

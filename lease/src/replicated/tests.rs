@@ -51,6 +51,15 @@ fn due(table: &mut LeaseTable, now: Instant) -> Vec<LeaseCommand> {
     proposals.into_iter().map(|bytes| LeaseCommand::from_bytes(bytes).unwrap()).collect()
 }
 
+/// The replica leads from `now` on, and the first entry of its reign is applied: until then queries wait.
+fn lead(table: &mut LeaseTable, now: Instant, in_reign: u64) {
+    table.on_role(now, Some(reign(in_reign)));
+    assert!(!table.may_answer());
+    let mut proposals = Vec::new();
+    table.take_proposals(&mut proposals);
+    assert_eq!(proposals, [expire(in_reign, &[]).to_bytes()]);
+}
+
 fn expire(in_reign: u64, leases: &[u64]) -> LeaseCommand {
     LeaseCommand::Expire { reign: reign(in_reign), leases: leases.iter().copied().map(lease).collect() }
 }
@@ -58,7 +67,7 @@ fn expire(in_reign: u64, leases: &[u64]) -> LeaseCommand {
 /// A table whose replica leads in reign 1 from 0 on, with these leases granted.
 fn led(names: &[&'static str]) -> LeaseTable {
     let mut table = LeaseTable::new();
-    table.on_role(at(0), Some(reign(1)));
+    lead(&mut table, at(0), 1);
     for (index, name) in names.iter().enumerate() {
         apply(&mut table, index as u64 + 1, 1, &campaign(name));
     }
@@ -121,7 +130,7 @@ fn a_new_leader_gives_every_lease_its_full_length_again() {
     let mut table = led(&["a"]);
     table.on_role(at(900), None);
     assert_eq!(table.next_deadline(), None, "who does not lead measures nothing");
-    table.on_role(at(900), Some(reign(2)));
+    lead(&mut table, at(900), 2);
     assert_eq!(table.next_deadline(), Some(at(1_900)));
 }
 
@@ -272,7 +281,7 @@ fn a_table_read_back_holds_the_same_leases_in_the_same_queues_and_no_cut_of_it_i
     assert_eq!(other.first(b"a").unwrap().0, lease(3));
     // An expiry of the reign before still counts for nothing, and whoever leads next gives each its full length.
     assert_eq!(apply(&mut other, 8, 1, &expire(1, &[2])), LeaseReply::Gone);
-    other.on_role(at(10_000), Some(reign(3)));
+    lead(&mut other, at(10_000), 3);
     assert_eq!(due(&mut other, at(10_999)), []);
     assert_eq!(due(&mut other, at(11_000)), [expire(3, &[2, 3, 4, 7])]);
     for cut in 0..bytes.len() {
